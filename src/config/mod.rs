@@ -1,0 +1,1 @@
+//! Settings, raw to validated: the ObjectStore manifest, its Secrets, the environment.

@@ -1,0 +1,4 @@
+//! The live server, by SQL, and its data directory, by files.
+
+pub mod client;
+pub mod datadir;
