@@ -1,1 +1,109 @@
-//! To be written.
+//! Which store to open and how: validated values, no secrets in `Debug`.
+//!
+//! Not here: manifests, URLs and variables, which `config` reads.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+/// A store to open.
+#[derive(Debug, Clone)]
+pub enum StoreConfig {
+    /// A directory of this host.
+    Local(LocalConfig),
+    /// A bucket of an S3 service.
+    S3(Box<S3Config>),
+    /// A new, empty store in memory, gone with the process.
+    Memory,
+}
+
+/// A directory of this host as a store.
+#[derive(Debug, Clone)]
+pub struct LocalConfig {
+    /// The directory that holds the objects.
+    pub root: PathBuf,
+}
+
+/// A bucket of an S3 service.
+#[derive(Debug, Clone)]
+pub struct S3Config {
+    /// The bucket's name.
+    pub bucket: String,
+    /// Where the service answers; Amazon's own when absent.
+    pub endpoint_url: Option<Url>,
+    /// The region; learnt from the profile, or `us-east-1`, when absent.
+    pub region: Option<String>,
+    /// Who asks.
+    pub credentials: S3Credentials,
+    /// Certificates (PEM, one or more) to trust instead of the host's.
+    pub ca_bundle: Option<Vec<u8>>,
+    /// Where the bucket's name goes in a request.
+    pub addressing: Addressing,
+    /// How the service encrypts what it stores, unless a request says otherwise.
+    pub encryption: Option<Encryption>,
+    /// The storage class of new objects, such as `STANDARD_IA`; the bucket's own when absent.
+    pub storage_class: Option<String>,
+    /// How long to wait for an answer to begin or to go on.
+    pub read_timeout: Option<Duration>,
+}
+
+impl S3Config {
+    /// The bucket with everything else left to the service and the host.
+    pub fn new(bucket: impl Into<String>, credentials: S3Credentials) -> Self {
+        Self {
+            bucket: bucket.into(),
+            endpoint_url: None,
+            region: None,
+            credentials,
+            ca_bundle: None,
+            addressing: Addressing::Auto,
+            encryption: None,
+            storage_class: None,
+            read_timeout: None,
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub enum S3Credentials {
+    /// A key pair.
+    Static {
+        /// The public half.
+        access_key_id: String,
+        /// The secret half.
+        secret_access_key: SecretString,
+        /// The token of temporary credentials.
+        session_token: Option<SecretString>,
+    },
+    /// What the host provides: profile, web identity, container or instance role.
+    Chain {
+        /// The profile of the shared configuration files; `default` when absent.
+        profile: Option<String>,
+    },
+}
+
+/// Where the bucket's name goes in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressing {
+    /// In the path for a given endpoint, in the host name for Amazon's own.
+    Auto,
+    /// In the path.
+    Path,
+    /// In the host name.
+    Virtual,
+}
+
+/// How the service encrypts an object at rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Encryption {
+    /// With a key of the service (`AES256`).
+    Aes256,
+    /// With a key of its key management (`aws:kms`).
+    AwsKms {
+        /// The key's id; the account's default key when absent.
+        key_id: Option<String>,
+    },
+}

@@ -15,6 +15,7 @@ pub mod faulty;
 pub mod local;
 pub mod memory;
 pub mod open;
+mod page;
 pub mod retry;
 pub mod s3;
 pub mod upload;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 
+use crate::store::config::Encryption;
 use crate::store::error::StoreError;
 
 /// The key of an object within its container: any text, slashes doubled or not, never empty.
@@ -71,6 +73,8 @@ pub struct PutOptions {
     pub if_absent: bool,
     /// Tags to put on the object, where the store has tags.
     pub tags: Vec<(String, String)>,
+    /// Encryption at rest other than the store's own setting, where the store has a choice.
+    pub encryption: Option<Encryption>,
 }
 
 /// What a store knows of an object without its bytes.

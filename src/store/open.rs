@@ -1,1 +1,23 @@
-//! To be written.
+//! From a configuration to a store, with the one wrapper that makes requests again.
+
+use std::sync::Arc;
+
+use crate::store::ObjectStore;
+use crate::store::config::StoreConfig;
+use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::local::LocalStore;
+use crate::store::memory::MemoryStore;
+
+/// Opens the store: no request is made yet, so a missing container shows at the first one.
+pub async fn open(config: &StoreConfig) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    match config {
+        StoreConfig::Local(local) => Ok(Arc::new(LocalStore::new(local.clone()))),
+        StoreConfig::Memory => Ok(Arc::new(MemoryStore::new())),
+        StoreConfig::S3(s3) => Err(StoreError {
+            operation: "open",
+            subject: format!("s3://{}", s3.bucket),
+            kind: StoreErrorKind::Unsupported,
+            source: None,
+        }),
+    }
+}

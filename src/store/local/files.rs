@@ -1,0 +1,174 @@
+//! Files that appear whole: temporary name, fsync, rename or link, fsync of the directories.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::names;
+
+/// How often a directory that another writer's delete took away is made again.
+const ATTEMPTS_MAX: usize = 16;
+
+/// Whether a file may take the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It may.
+    Replace,
+    /// Only where nothing is: else [`io::ErrorKind::AlreadyExists`].
+    Absent,
+}
+
+/// A file being written that nobody sees; gone when dropped before [`place`](Self::place).
+#[derive(Debug)]
+pub(super) struct HiddenFile {
+    path: PathBuf,
+    file: File,
+    is_placed: bool,
+}
+
+impl HiddenFile {
+    /// An empty one, below `root`, which must be there.
+    pub(super) fn create(root: &Path) -> io::Result<Self> {
+        let directory = private_directory(root, "writing")?;
+        let name = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
+        let path = directory.join(name);
+        let file = File::options().write(true).create_new(true).open(&path)?;
+        Ok(Self {
+            path,
+            file,
+            is_placed: false,
+        })
+    }
+
+    /// Where to write.
+    pub(super) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Makes the file durable and gives it its name. `root` holds `target`.
+    pub(super) fn place(mut self, root: &Path, target: &Path, place: Place) -> io::Result<()> {
+        self.file.flush()?;
+        self.file.sync_all()?;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let made = create_parents(root, target)?;
+            let placed = match place {
+                Place::Replace => fs::rename(&self.path, target),
+                Place::Absent => link_absent(&self.path, target),
+            };
+            match placed {
+                Ok(()) => {
+                    self.is_placed = place == Place::Replace || !self.path.exists();
+                    return sync_directories(&made);
+                }
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS_MAX => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for HiddenFile {
+    fn drop(&mut self) {
+        if !self.is_placed {
+            // Nobody sees the file, and the error that led here is told already.
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+/// A directory of ours below `root`, made if missing. Never makes `root` itself.
+pub(super) fn private_directory(root: &Path, name: &str) -> io::Result<PathBuf> {
+    let private = root.join(names::PRIVATE);
+    for directory in [private.clone(), private.join(name)] {
+        match fs::create_dir(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(private.join(name))
+}
+
+/// A link where the file system has them, else a rename that replaces nothing.
+fn link_absent(from: &Path, target: &Path) -> io::Result<()> {
+    match fs::hard_link(from, target) {
+        Err(error)
+            if matches!(
+                error.raw_os_error().map(Errno::from_raw_os_error),
+                Some(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::MLINK)
+            ) =>
+        {
+            renameat_with(CWD, from, CWD, target, RenameFlags::NOREPLACE).map_err(io::Error::from)
+        }
+        other => other,
+    }
+}
+
+/// Makes what is missing between `root` and `target`. Gives the directories to sync once the
+/// target has its name: its own, and above each one made.
+fn create_parents(root: &Path, target: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut to_sync = Vec::new();
+    let Some(parent) = target.parent() else {
+        return Ok(to_sync);
+    };
+    to_sync.push(parent.to_path_buf());
+    if parent.is_dir() {
+        return Ok(to_sync);
+    }
+    let missing: Vec<&Path> = parent
+        .ancestors()
+        .take_while(|directory| *directory != root && !directory.is_dir())
+        .collect();
+    for directory in missing.into_iter().rev() {
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => to_sync.extend(directory.parent().map(Path::to_path_buf)),
+        }
+    }
+    Ok(to_sync)
+}
+
+fn sync_directories(directories: &[PathBuf]) -> io::Result<()> {
+    for directory in directories {
+        match File::open(directory) {
+            Ok(file) => file.sync_all()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file and the directories above it that it leaves empty, up to `root`. One that is
+/// not there is no error.
+pub(super) fn remove(root: &Path, target: &Path) -> io::Result<()> {
+    match fs::remove_file(target) {
+        Ok(()) => {}
+        Err(error) if is_absent(&error) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let mut above = target.parent();
+    while let Some(directory) = above.filter(|directory| *directory != root) {
+        // Not empty, or gone already: either way there is no more to do.
+        if fs::remove_dir(directory).is_err() {
+            break;
+        }
+        above = directory.parent();
+    }
+    let kept = above.unwrap_or(root);
+    sync_directories(&[kept.to_path_buf()])
+}
+
+/// Whether the error says that there is no such file: also where the path leads through a file
+/// or ends in a directory, for then no object can be there.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
+    )
+}
