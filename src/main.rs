@@ -1,1 +1,3 @@
+//! The `cellarman` command.
+
 fn main() {}
