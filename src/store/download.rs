@@ -161,7 +161,7 @@ impl Read for ChunkReader {
         buffer[..count].copy_from_slice(&rest[..count]);
         self.hasher.update(&rest[..count]);
         self.position += count;
-        self.seen_bytes += u64::try_from(count).expect("a buffer's length fits 64 bits");
+        self.seen_bytes += u64::try_from(count).map_err(io::Error::other)?;
         Ok(count)
     }
 }
