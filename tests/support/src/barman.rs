@@ -1,0 +1,53 @@
+//! Barman Cloud of the Python package index, the other tool in the bucket.
+
+use std::path::PathBuf;
+
+use crate::cache;
+use crate::minio::Minio;
+use crate::process::Ended;
+use crate::program::Program;
+use crate::scratch::Scratch;
+
+/// Barman's commands against one MinIO.
+#[derive(Debug)]
+pub struct Barman {
+    directory: PathBuf,
+    scratch_home: String,
+    environment: Vec<(String, String)>,
+    account: crate::account::Account,
+}
+
+impl Barman {
+    /// Where its commands are, or why they are not there.
+    pub fn installed() -> Result<PathBuf, String> {
+        let directory = cache::directory().join("barman/bin");
+        cache::installed("barman", &directory.join("barman-cloud-backup"))?;
+        Ok(directory)
+    }
+
+    /// Barman's commands with `minio` as their store.
+    pub fn new(scratch: &Scratch, minio: &Minio) -> Result<Self, String> {
+        let home = scratch.make("barman-home");
+        Ok(Self {
+            directory: Self::installed()?,
+            scratch_home: home.display().to_string(),
+            environment: minio.environment(),
+            account: scratch.account(),
+        })
+    }
+
+    /// The command `barman-cloud-<name>`.
+    pub fn program(&self, name: &str) -> Program {
+        let binary = self.directory.join(format!("barman-cloud-{name}"));
+        // Its temporary files are whole parts of the archives.
+        Program::at(binary, self.account)
+            .with_environment(&self.environment)
+            .with_variable("TMPDIR", &self.scratch_home)
+            .with_arguments(&["--cloud-provider", "aws-s3"])
+    }
+
+    /// `barman-cloud-<name>` run to its end.
+    pub fn run(&self, name: &str, arguments: &[&str]) -> Ended {
+        self.program(name).run(arguments)
+    }
+}

@@ -1,0 +1,134 @@
+//! A MinIO server of one test, on a free port of the loopback interface.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::cache;
+use crate::scratch::Scratch;
+use crate::wait;
+
+/// A running MinIO with one bucket.
+#[derive(Debug)]
+pub struct Minio {
+    child: Child,
+    port: u16,
+}
+
+/// The bucket every test finds.
+pub const BUCKET: &str = "cellar";
+/// The credentials: access key and secret key.
+pub const CREDENTIALS: (&str, &str) = ("cellarman-test", "cellarman-test-secret");
+
+impl Minio {
+    /// Where the server's binary is, or why there is none.
+    pub fn installed() -> Result<PathBuf, String> {
+        cache::installed("minio", &cache::directory().join("bin/minio"))
+    }
+
+    /// Starts a server with its data in `scratch` and makes [`BUCKET`].
+    pub fn start(scratch: &Scratch) -> Result<Self, String> {
+        let binary = Self::installed()?;
+        let drive = scratch.make("minio");
+        // A directory of a fresh drive is a bucket: no client needed to make one.
+        fs::create_dir(drive.join(BUCKET))
+            .unwrap_or_else(|error| panic!("cannot make the bucket: {error}"));
+        let log_path = scratch.path().join("minio.log");
+        // Another process may take the port between the look and the start.
+        for _ in 0..5 {
+            let port = free_port();
+            let mut child = spawn(&binary, port, &drive, &log_path);
+            if becomes_ready(&mut child, port) {
+                return Ok(Self { child, port });
+            }
+        }
+        let log = fs::read_to_string(&log_path).unwrap_or_default();
+        panic!("MinIO does not start: {log}");
+    }
+
+    /// Its URL.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The bucket's URL with `path` in it.
+    pub fn url(&self, path: &str) -> String {
+        format!("s3://{BUCKET}/{path}")
+    }
+
+    /// What a client needs in its environment.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        [
+            ("AWS_ACCESS_KEY_ID", CREDENTIALS.0.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", CREDENTIALS.1.to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
+            ("AWS_ENDPOINT_URL", self.endpoint()),
+            // Without it every cold client first asks 169.254.169.254 and waits.
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+
+    /// Stops the server without telling it, as a machine that dies would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Minio {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(binary: &Path, port: u16, drive: &Path, log_path: &Path) -> Child {
+    let log = File::create(log_path)
+        .unwrap_or_else(|error| panic!("cannot write {}: {error}", log_path.display()));
+    Command::new(binary)
+        .args(["server", "--quiet", "--address"])
+        .arg(format!("127.0.0.1:{port}"))
+        .arg(drive)
+        .env("MINIO_ROOT_USER", CREDENTIALS.0)
+        .env("MINIO_ROOT_PASSWORD", CREDENTIALS.1)
+        .env("MINIO_BROWSER", "off")
+        .env("MINIO_UPDATE", "off")
+        .env("HOME", "/nonexistent")
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(log))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start MinIO: {error}"))
+}
+
+fn becomes_ready(child: &mut Child, port: u16) -> bool {
+    wait::for_value("MinIO to start", || {
+        if matches!(child.try_wait(), Ok(Some(_))) {
+            return Some(false);
+        }
+        is_ready(port).then_some(true)
+    })
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .unwrap_or_else(|error| panic!("no free port on 127.0.0.1: {error}"))
+        .port()
+}
+
+/// Asks MinIO's own readiness page, in the plainest HTTP there is.
+fn is_ready(port: u16) -> bool {
+    let Ok(mut connection) = TcpStream::connect(("127.0.0.1", port)) else {
+        return false;
+    };
+    let request = "GET /minio/health/ready HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n";
+    let mut answer = [0; 12];
+    connection.write_all(request.as_bytes()).is_ok()
+        && connection.read_exact(&mut answer).is_ok()
+        && answer.ends_with(b"200")
+}
