@@ -16,6 +16,8 @@ pub mod local;
 pub mod memory;
 pub mod open;
 mod page;
+pub mod parts;
+pub mod rate;
 pub mod retry;
 pub mod s3;
 pub mod upload;
