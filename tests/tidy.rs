@@ -16,13 +16,24 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("pgfile", &["fault", "domain"]),
     ("codec", &["fault"]),
     ("store", &["fault", "clock"]),
-    ("barman", &["fault", "clock", "domain", "pgfile", "codec", "store"]),
+    (
+        "barman",
+        &["fault", "clock", "domain", "pgfile", "codec", "store"],
+    ),
     ("postgres", &["fault", "clock", "domain", "pgfile"]),
     ("config", &["fault", "clock", "domain", "codec", "store"]),
-    ("service", &["fault", "clock", "domain", "pgfile", "codec", "store", "barman", "postgres", "config"]),
+    (
+        "service",
+        &[
+            "fault", "clock", "domain", "pgfile", "codec", "store", "barman", "postgres", "config",
+        ],
+    ),
     (
         "cli",
-        &["fault", "clock", "domain", "pgfile", "codec", "store", "barman", "postgres", "config", "service"],
+        &[
+            "fault", "clock", "domain", "pgfile", "codec", "store", "barman", "postgres", "config",
+            "service",
+        ],
     ),
 ];
 
@@ -30,8 +41,15 @@ const LAYERS: [(&str, &[&str]); 11] = [
 const LINES_MAX: usize = 600;
 
 /// Words that a pure layer does not use.
-const IMPURE: [&str; 7] =
-    ["async fn", "std::fs", "std::net", "std::env", "std::thread", "tokio::", "Instant::now"];
+const IMPURE: [&str; 7] = [
+    "async fn",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::thread",
+    "tokio::",
+    "Instant::now",
+];
 
 struct Source {
     path: PathBuf,
@@ -48,7 +66,10 @@ impl Source {
 
     /// The code before the unit tests, which may import anything.
     fn product_code(&self) -> &str {
-        self.text.split("#[cfg(test)]\nmod ").next().unwrap_or(&self.text)
+        self.text
+            .split("#[cfg(test)]\nmod ")
+            .next()
+            .unwrap_or(&self.text)
     }
 }
 
@@ -66,7 +87,9 @@ fn sources(folders: &[&str]) -> Vec<Source> {
 }
 
 fn collect(folder: &Path, found: &mut Vec<Source>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.map(|entry| entry.expect("a readable tree")) {
         let path = entry.path();
         if path.is_dir() {
@@ -81,13 +104,27 @@ fn collect(folder: &Path, found: &mut Vec<Source>) {
 /// The modules of ours that the text names after `crate::`.
 fn imported(text: &str) -> BTreeSet<String> {
     let is_code = |line: &&str| !line.trim_start().starts_with("//");
-    let code: String = text.lines().filter(is_code).flat_map(|line| [line, "\n"]).collect();
+    let code: String = text
+        .lines()
+        .filter(is_code)
+        .flat_map(|line| [line, "\n"])
+        .collect();
     let mut names = BTreeSet::new();
     for rest in code.split("crate::").skip(1) {
-        let listed = rest.strip_prefix('{').map_or(rest, |list| list.split('}').next().unwrap_or(""));
+        let listed = rest
+            .strip_prefix('{')
+            .map_or(rest, |list| list.split('}').next().unwrap_or(""));
         let many = rest.starts_with('{');
-        for name in listed.split(if many { ',' } else { ':' }).take(if many { usize::MAX } else { 1 }) {
-            let word: String = name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        for name in
+            listed
+                .split(if many { ',' } else { ':' })
+                .take(if many { usize::MAX } else { 1 })
+        {
+            let word: String = name
+                .trim()
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
             names.insert(word);
         }
     }
@@ -103,7 +140,10 @@ fn layers_import_only_what_lies_below_them() {
             continue;
         }
         let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
-            wrong.push(format!("{}: the layer {layer} is not in the table", source.path.display()));
+            wrong.push(format!(
+                "{}: the layer {layer} is not in the table",
+                source.path.display()
+            ));
             continue;
         };
         for name in imported(source.product_code()) {
@@ -144,7 +184,11 @@ fn only_postgres_speaks_sql_and_only_store_knows_its_engines() {
     let mut wrong = Vec::new();
     for source in sources(&["src"]) {
         let layer = source.layer().expect("below src");
-        for (word, home) in [("tokio_postgres", "postgres"), ("aws_sdk_s3", "store"), ("aws_config", "store")] {
+        for (word, home) in [
+            ("tokio_postgres", "postgres"),
+            ("aws_sdk_s3", "store"),
+            ("aws_config", "store"),
+        ] {
             if layer != home && source.product_code().contains(word) {
                 wrong.push(format!("{}: {word} outside {home}", source.path.display()));
             }
@@ -172,7 +216,12 @@ fn files_say_what_they_are_and_stay_short() {
 #[test]
 fn nothing_is_left_undone_or_skipped() {
     // Put together here, so that this file does not name them itself.
-    let words = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["#[ign", "ore"].concat(), ["XX", "X:"].concat()];
+    let words = [
+        ["TO", "DO"].concat(),
+        ["FIX", "ME"].concat(),
+        ["#[ign", "ore"].concat(),
+        ["XX", "X:"].concat(),
+    ];
     let mut wrong = Vec::new();
     for source in sources(&["src", "plugin", "tests", "benches"]) {
         for word in &words {

@@ -1,1 +1,245 @@
-//! To be written.
+//! `global/pg_control`: who a cluster is and where its log stands.
+//!
+//! Source: `ControlFileData` and `CheckPoint`, src/include/catalog/pg_control.h, PostgreSQL 13
+//! to 18, as laid out by 64-bit compilers. Version 1300 serves 13 to 17; 1800, of 18, differs
+//! behind the fields read here alone. Not here: writing it.
+
+use std::fmt;
+
+use crate::domain::lsn::Lsn;
+use crate::domain::segment::SegmentSize;
+use crate::domain::timeline::TimelineId;
+use crate::fault::{Fault, Kind};
+
+/// The bytes that a reader must have: the fields and their checksum. The file has 8192.
+pub const CONTROL_BYTES_MIN: usize = 296;
+
+/// Where each version keeps its checksum, and so how much of the file that covers.
+const CHECKSUM_OFFSETS: [(u32, usize); 2] = [(1300, 288), (1800, 292)];
+
+/// What a cluster was doing when the file was last written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterState {
+    /// Being made.
+    StartingUp,
+    /// Shut down cleanly, as a primary.
+    ShutDown,
+    /// Shut down cleanly, as a standby.
+    ShutDownInRecovery,
+    /// Shutting down.
+    ShuttingDown,
+    /// Recovering from a crash.
+    InCrashRecovery,
+    /// Recovering from an archive, or a running standby.
+    InArchiveRecovery,
+    /// Running as a primary, or crashed as one.
+    InProduction,
+}
+
+/// What the control file says, as far as backups care.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlFile {
+    /// The identity given by initdb, shared by all standbys and restored copies.
+    pub system_id: u64,
+    /// The version of the file's format: 1300 or 1800.
+    pub control_version: u32,
+    /// The version of the system catalogs, such as 202209061.
+    pub catalog_version: u32,
+    /// What the cluster was doing.
+    pub state: ClusterState,
+    /// Where the latest checkpoint's record lies.
+    pub checkpoint_lsn: Lsn,
+    /// Where recovery from that checkpoint starts to read.
+    pub redo_lsn: Lsn,
+    /// The timeline of the latest checkpoint.
+    pub timeline: TimelineId,
+    /// The timeline before it; the same one when the checkpoint was not the start of a timeline.
+    pub previous_timeline: TimelineId,
+    /// The point that recovery must reach before the files are consistent; 0/0 outside recovery.
+    pub min_recovery_lsn: Lsn,
+    /// The timeline of that point; `None` outside recovery.
+    pub min_recovery_timeline: Option<TimelineId>,
+    /// Where the backup that is being recovered from began; 0/0 when none is.
+    pub backup_start_lsn: Lsn,
+    /// Where the log of the standby's backup that is being recovered from must have been read to.
+    pub backup_end_lsn: Lsn,
+    /// Whether recovery waits for the record of the backup's end.
+    pub is_backup_end_required: bool,
+    /// The size of a page in data files, in bytes.
+    pub block_size: u32,
+    /// The size of a page of the log, in bytes.
+    pub wal_block_size: u32,
+    /// The size of a segment of the log.
+    pub segment_size: SegmentSize,
+    /// Whether data pages carry checksums.
+    pub has_data_checksums: bool,
+}
+
+/// Bytes that are no control file of a version known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlFileError {
+    /// There is less of it than its fields take.
+    #[error("pg_control has {length} bytes, expected at least {CONTROL_BYTES_MIN}")]
+    Short {
+        /// How many there are.
+        length: usize,
+    },
+    /// Its format is not known.
+    #[error("pg_control is of format {version}, expected 1300 or 1800 (PostgreSQL 13 to 18)")]
+    Version {
+        /// What it says.
+        version: u32,
+    },
+    /// Its checksum is not that of its bytes.
+    #[error("pg_control has checksum {found:08X} but its bytes make {expected:08X}")]
+    Checksum {
+        /// What its bytes make.
+        expected: u32,
+        /// What it says.
+        found: u32,
+    },
+    /// A field holds what it cannot.
+    #[error("pg_control holds {value} as its {field}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// What is there.
+        value: u32,
+    },
+}
+
+impl Fault for ControlFileError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Version { .. } => Kind::Unsupported,
+            Self::Short { .. } | Self::Checksum { .. } | Self::Field { .. } => Kind::Corrupt,
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Version { .. } => {
+                "Use a release of Cellarman that knows this version of PostgreSQL.".to_owned()
+            }
+            _ => self.kind().hint().to_owned(),
+        }
+    }
+}
+
+impl ControlFile {
+    /// Reads the file, or a beginning of it of at least [`CONTROL_BYTES_MIN`] bytes.
+    ///
+    /// A live server rewrites the file in place: a checksum that fails may be a read that met
+    /// a write, and the file is to be read again before it is called corrupt.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ControlFileError> {
+        let fields = Fields(bytes.first_chunk().ok_or(ControlFileError::Short {
+            length: bytes.len(),
+        })?);
+        let control_version = fields.u32(8);
+        let checksum_offset = CHECKSUM_OFFSETS
+            .into_iter()
+            .find(|(version, _)| *version == control_version)
+            .map(|(_, offset)| offset)
+            .ok_or(ControlFileError::Version {
+                version: control_version,
+            })?;
+        let expected = crc32c::crc32c(&fields.0[..checksum_offset]);
+        let found = fields.u32(checksum_offset);
+        if expected != found {
+            return Err(ControlFileError::Checksum { expected, found });
+        }
+        let segment_bytes = fields.u32(228);
+        Ok(Self {
+            system_id: fields.u64(0),
+            control_version,
+            catalog_version: fields.u32(12),
+            state: ClusterState::from_number(fields.u32(16))?,
+            checkpoint_lsn: fields.lsn(32),
+            redo_lsn: fields.lsn(40),
+            timeline: fields.timeline(48, "timeline")?,
+            previous_timeline: fields.timeline(52, "previous timeline")?,
+            min_recovery_lsn: fields.lsn(136),
+            min_recovery_timeline: TimelineId::new(fields.u32(144)),
+            backup_start_lsn: fields.lsn(152),
+            backup_end_lsn: fields.lsn(160),
+            is_backup_end_required: fields.0[168] != 0,
+            block_size: fields.u32(216),
+            wal_block_size: fields.u32(224),
+            segment_size: SegmentSize::new(u64::from(segment_bytes)).map_err(|_| {
+                ControlFileError::Field {
+                    field: "WAL segment size",
+                    value: segment_bytes,
+                }
+            })?,
+            has_data_checksums: fields.u32(252) != 0,
+        })
+    }
+}
+
+impl ClusterState {
+    fn from_number(number: u32) -> Result<Self, ControlFileError> {
+        Ok(match number {
+            0 => Self::StartingUp,
+            1 => Self::ShutDown,
+            2 => Self::ShutDownInRecovery,
+            3 => Self::ShuttingDown,
+            4 => Self::InCrashRecovery,
+            5 => Self::InArchiveRecovery,
+            6 => Self::InProduction,
+            value => {
+                return Err(ControlFileError::Field {
+                    field: "state",
+                    value,
+                });
+            }
+        })
+    }
+
+    /// Whether the files are whole as they lie, without any log.
+    pub fn is_clean(self) -> bool {
+        matches!(self, Self::ShutDown | Self::ShutDownInRecovery)
+    }
+}
+
+impl fmt::Display for ClusterState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::StartingUp => "starting up",
+            Self::ShutDown => "shut down",
+            Self::ShutDownInRecovery => "shut down in recovery",
+            Self::ShuttingDown => "shutting down",
+            Self::InCrashRecovery => "in crash recovery",
+            Self::InArchiveRecovery => "in archive recovery",
+            Self::InProduction => "in production",
+        })
+    }
+}
+
+/// Little-endian fields at offsets that lie within.
+struct Fields<'a>(&'a [u8; CONTROL_BYTES_MIN]);
+
+impl Fields<'_> {
+    fn bytes<const N: usize>(&self, offset: usize) -> [u8; N] {
+        self.0[offset..]
+            .first_chunk()
+            .copied()
+            .expect("offsets are constants within the fields")
+    }
+
+    fn u32(&self, offset: usize) -> u32 {
+        u32::from_le_bytes(self.bytes(offset))
+    }
+
+    fn u64(&self, offset: usize) -> u64 {
+        u64::from_le_bytes(self.bytes(offset))
+    }
+
+    fn lsn(&self, offset: usize) -> Lsn {
+        Lsn::new(self.u64(offset))
+    }
+
+    fn timeline(&self, offset: usize, field: &'static str) -> Result<TimelineId, ControlFileError> {
+        let value = self.u32(offset);
+        TimelineId::new(value).ok_or(ControlFileError::Field { field, value })
+    }
+}

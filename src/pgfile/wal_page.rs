@@ -1,1 +1,122 @@
-//! To be written.
+//! The header of a segment's first page, which says whose log it is and where it belongs.
+//!
+//! Source: `XLogLongPageHeaderData`, PostgreSQL 18, src/include/access/xlog_internal.h; the
+//! same since 9.3. Not here: records, and the short headers of the other pages.
+
+use crate::domain::lsn::Lsn;
+use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
+use crate::domain::timeline::TimelineId;
+use crate::domain::version::ServerVersion;
+use crate::fault::{Fault, Kind};
+
+/// The bytes that the header takes.
+pub const SEGMENT_HEADER_BYTES: usize = 40;
+
+/// The bit of `xlp_info` that says the header is a long one.
+const IS_LONG: u16 = 0x0002;
+
+/// What the first page of a segment says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The magic number, which differs by major version; see [`SegmentHeader::version`].
+    pub magic: u16,
+    /// The timeline of the first record on the page.
+    pub timeline: TimelineId,
+    /// Where in the log the page lies.
+    pub page_address: Lsn,
+    /// The cluster whose log it is.
+    pub system_id: u64,
+    /// The size of this segment and all others.
+    pub segment_size: SegmentSize,
+    /// The size of a page of the log, in bytes.
+    pub block_size: u32,
+}
+
+/// Bytes that are not the start of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SegmentHeaderError {
+    /// There is less than a header.
+    #[error(
+        "{length} bytes are too few for a WAL segment, which begins with {SEGMENT_HEADER_BYTES}"
+    )]
+    Short {
+        /// How many there are.
+        length: usize,
+    },
+    /// The file holds zeros where its header should be: a segment not yet written to.
+    #[error("the WAL segment begins with zeros: nothing has been written to it")]
+    Unwritten,
+    /// The page does not carry the long header of a first page.
+    #[error("the page with magic number {magic:04X} is not the first of a WAL segment")]
+    NotFirst {
+        /// What it begins with.
+        magic: u16,
+    },
+    /// A field holds what it cannot.
+    #[error("the WAL segment's header holds {value} as its {field}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// What is there.
+        value: u64,
+    },
+}
+
+impl Fault for SegmentHeaderError {
+    fn kind(&self) -> Kind {
+        Kind::Corrupt
+    }
+}
+
+impl SegmentHeader {
+    /// Reads the header at the beginning of `bytes`.
+    ///
+    /// Any magic number is accepted, for versions to come.
+    pub fn parse(bytes: &[u8]) -> Result<Self, SegmentHeaderError> {
+        let header: &[u8; SEGMENT_HEADER_BYTES] =
+            bytes.first_chunk().ok_or(SegmentHeaderError::Short {
+                length: bytes.len(),
+            })?;
+        if header.iter().all(|byte| *byte == 0) {
+            return Err(SegmentHeaderError::Unwritten);
+        }
+        let magic = u16::from_le_bytes(field(header, 0));
+        if u16::from_le_bytes(field(header, 2)) & IS_LONG == 0 {
+            return Err(SegmentHeaderError::NotFirst { magic });
+        }
+        let timeline = u32::from_le_bytes(field(header, 4));
+        let segment_bytes = u64::from(u32::from_le_bytes(field(header, 32)));
+        let wrong = |field, value| SegmentHeaderError::Field { field, value };
+        Ok(Self {
+            magic,
+            timeline: TimelineId::new(timeline).ok_or(wrong("timeline", 0))?,
+            page_address: Lsn::new(u64::from_le_bytes(field(header, 8))),
+            system_id: u64::from_le_bytes(field(header, 24)),
+            segment_size: SegmentSize::new(segment_bytes)
+                .map_err(|_| wrong("segment size", segment_bytes))?,
+            block_size: u32::from_le_bytes(field(header, 36)),
+        })
+    }
+
+    /// The version that writes this magic number; `None` for one not known.
+    pub fn version(&self) -> Option<ServerVersion> {
+        ServerVersion::from_wal_magic(self.magic)
+    }
+
+    /// Whether the page is the first one of the segment so named.
+    ///
+    /// The timeline of the name is not compared: after a promotion the first segment of the new
+    /// timeline still begins with a page of the old one.
+    pub fn belongs_to(&self, name: SegmentName) -> bool {
+        name.number(self.segment_size)
+            .and_then(|number: SegmentNumber| number.start(self.segment_size))
+            .is_some_and(|start| start == self.page_address)
+    }
+}
+
+fn field<const N: usize>(header: &[u8; SEGMENT_HEADER_BYTES], offset: usize) -> [u8; N] {
+    header[offset..]
+        .first_chunk()
+        .copied()
+        .expect("offsets are constants within the header")
+}
