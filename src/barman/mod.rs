@@ -6,3 +6,4 @@ pub mod backup_info;
 pub mod layout;
 pub mod literal;
 pub mod repository;
+pub mod timestamp;

@@ -156,6 +156,21 @@ impl Keep {
     }
 }
 
+/// What a backup consists of: whether it can be restored on its own by this tool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum BackupKind {
+    /// Tars of all files.
+    #[default]
+    Full,
+    /// Tars of the changes to another backup, made by a Barman server.
+    Incremental {
+        /// The backup it needs.
+        parent: String,
+    },
+    /// Snapshots of volumes, which lie with the cloud provider.
+    Snapshot,
+}
+
 /// A tablespace outside the data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tablespace {
@@ -178,6 +193,8 @@ pub struct Backup {
     pub name: Option<String>,
     /// Its state.
     pub status: BackupStatus,
+    /// What it consists of.
+    pub kind: BackupKind,
     /// When the copy began.
     pub begin_time: Option<DateTime<FixedOffset>>,
     /// When the copy was consistent: no earlier moment can be recovered from it.

@@ -1,0 +1,115 @@
+//! Deleting a backup: a plan first, then a run that may be killed anywhere and run again.
+
+use crate::barman::backup_info::BackupInfo;
+use crate::barman::repository::{DeletionPlan, Repository, RepositoryError};
+use crate::domain::backup::{BackupId, BackupStatus};
+use crate::store::{ObjectKey, ObjectMeta};
+
+/// What a record says while the backup is being deleted.
+const BEING_DELETED: &str = "being deleted by cellarman";
+
+impl DeletionPlan {
+    /// The sum of the sizes, as stored, of what is to go.
+    pub fn bytes(&self) -> u64 {
+        let objects = self.files.iter().chain(&self.private);
+        objects.map(|object| object.size).sum()
+    }
+}
+
+impl Repository {
+    /// Deletes a backup: [`Self::plan_deletion`] and [`Self::run_deletion`].
+    pub async fn delete_backup(&self, id: &BackupId) -> Result<(), RepositoryError> {
+        let plan = self.plan_deletion(id).await?;
+        self.run_deletion(&plan).await
+    }
+
+    /// What would be deleted of a backup.
+    ///
+    /// # Errors
+    /// Refused for a backup that is kept, that incremental ones need, or that consists of
+    /// snapshots. A backup whose record cannot be read may be deleted: it is asked for by its id.
+    pub async fn plan_deletion(&self, id: &BackupId) -> Result<DeletionPlan, RepositoryError> {
+        let record = match self.backup_info(id).await {
+            Ok(info) => Some(info),
+            Err(RepositoryError::UnknownBackup { .. }) => None,
+            Err(error @ RepositoryError::Store(_)) => return Err(error),
+            Err(_) => Some(BackupInfo::default()),
+        };
+        if let Some(info) = &record {
+            self.check_may_go(id, info).await?;
+        }
+        let private = self.list_all(self.layout.private_backup_prefix(id)).await?;
+        let mut files = Vec::new();
+        if record.is_some() {
+            let record_key = self.layout.backup_info(id);
+            files = self.list_all(self.layout.backup_prefix(id)).await?;
+            files.retain(|object| object.key != record_key);
+        } else if private.is_empty() {
+            return Err(self.unknown(id.as_str()));
+        }
+        Ok(DeletionPlan {
+            id: id.clone(),
+            record: record.map(doomed),
+            files,
+            private,
+        })
+    }
+
+    async fn check_may_go(&self, id: &BackupId, info: &BackupInfo) -> Result<(), RepositoryError> {
+        if let Some(keep) = self.keep(id).await? {
+            return Err(RepositoryError::Kept {
+                id: id.clone(),
+                keep,
+            });
+        }
+        if info.snapshots_info.is_some() {
+            return Err(RepositoryError::Snapshots { id: id.clone() });
+        }
+        let children = info.children_backup_ids.as_deref().unwrap_or("");
+        for child in children.split(',').filter_map(|id| id.trim().parse().ok()) {
+            match self.backup_info(&child).await {
+                Err(RepositoryError::UnknownBackup { .. }) => {}
+                _ => {
+                    return Err(RepositoryError::HasChildren {
+                        id: id.clone(),
+                        children: children.to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what the plan names.
+    ///
+    /// The record is first rewritten as FAILED without an end time, so that no reader takes the
+    /// backup for good while it goes; then the tars, then the record, then our own objects. Killed
+    /// between any two of these, the same deletion goes on where it was.
+    pub async fn run_deletion(&self, plan: &DeletionPlan) -> Result<(), RepositoryError> {
+        if let Some(record) = &plan.record {
+            self.put_backup_info(&plan.id, record).await?;
+            self.store.delete(&keys(&plan.files)).await?;
+            let record_key = self.layout.backup_info(&plan.id);
+            self.store.delete(&[record_key]).await?;
+        }
+        Ok(self.store.delete(&keys(&plan.private)).await?)
+    }
+}
+
+/// The record as it stands while the rest is deleted.
+fn doomed(info: BackupInfo) -> BackupInfo {
+    let error = info
+        .error
+        .filter(|error| !error.is_empty())
+        .unwrap_or_else(|| BEING_DELETED.to_owned());
+    BackupInfo {
+        status: BackupStatus::Failed,
+        end_time: None,
+        error: Some(error),
+        ..info
+    }
+}
+
+fn keys(objects: &[ObjectMeta]) -> Vec<ObjectKey> {
+    objects.iter().map(|object| object.key.clone()).collect()
+}
