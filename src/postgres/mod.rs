@@ -3,4 +3,6 @@
 pub mod client;
 pub mod connect;
 pub mod datadir;
+mod excluded;
 pub mod query;
+pub mod relation;
