@@ -1,0 +1,153 @@
+//! The client of the SDK: who asks, where, over what. Builds no more than a first request needs.
+
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_config::identity::IdentityCache;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::{
+    Builder, Config, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedHttpClient,
+};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Connector, ConnectorBuilder};
+use secrecy::ExposeSecret;
+
+use crate::store::config::{Addressing, S3Config, S3Credentials};
+
+/// How long a connection may take, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where requests are signed for when nobody says: what S3-compatible services expect.
+const REGION_DEFAULT: &str = "us-east-1";
+
+/// The client for that configuration. Reads the host's credential sources only when asked to.
+pub(super) async fn client(config: &S3Config) -> Client {
+    let builder = match &config.credentials {
+        S3Credentials::Static {
+            access_key_id,
+            secret_access_key,
+            session_token,
+        } => Builder::new()
+            .behavior_version(BehaviorVersion::latest())
+            .identity_cache(IdentityCache::no_cache())
+            .credentials_provider(Credentials::new(
+                access_key_id,
+                secret_access_key.expose_secret(),
+                session_token
+                    .as_ref()
+                    .map(|token| token.expose_secret().to_owned()),
+                None,
+                "cellarman",
+            )),
+        S3Credentials::Chain { profile } => from_chain(config, profile.as_deref()).await,
+    };
+    Client::from_conf(complete(builder, config))
+}
+
+/// What the host's own configuration says: credentials, and the region if nobody else knows it.
+async fn from_chain(config: &S3Config, profile: Option<&str>) -> Builder {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(https_client(config, true))
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    if let Some(profile) = profile {
+        loader = loader.profile_name(profile);
+    }
+    // Naming the region here spares a question to the instance's metadata service.
+    if let Some(region) = known_region(config) {
+        loader = loader.region(Region::new(region));
+    }
+    Builder::from(&loader.load().await)
+}
+
+fn complete(mut builder: Builder, config: &S3Config) -> Config {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .build();
+    builder = builder
+        .http_client(http_client(config))
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::disabled())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .disable_s3_express_session_auth(config.endpoint_url.is_some())
+        .force_path_style(is_path_style(config));
+    if let Some(region) = known_region(config) {
+        builder = builder.region(Region::new(region));
+    }
+    if let Some(endpoint_url) = &config.endpoint_url {
+        builder = builder.endpoint_url(endpoint_url.as_str().trim_end_matches('/'));
+    }
+    let built = builder.build();
+    if built.region().is_some() {
+        return built;
+    }
+    built
+        .to_builder()
+        .region(Region::new(REGION_DEFAULT))
+        .build()
+}
+
+/// The region where no profile and no instance needs to be asked.
+fn known_region(config: &S3Config) -> Option<String> {
+    let is_chain = matches!(config.credentials, S3Credentials::Chain { .. });
+    let default = (config.endpoint_url.is_some() || !is_chain).then(|| REGION_DEFAULT.to_owned());
+    config.region.clone().or(default)
+}
+
+fn is_path_style(config: &S3Config) -> bool {
+    match config.addressing {
+        Addressing::Auto => config.endpoint_url.is_some(),
+        Addressing::Path => true,
+        Addressing::Virtual => false,
+    }
+}
+
+/// Plain HTTP where the endpoint is: then no certificates are read at all.
+fn http_client(config: &S3Config) -> SharedHttpClient {
+    let is_plain = config
+        .endpoint_url
+        .as_ref()
+        .is_some_and(|endpoint_url| endpoint_url.scheme() == "http");
+    if is_plain {
+        aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, _| {
+            connector_builder(settings.cloned()).build_http()
+        })
+    } else {
+        https_client(config, false)
+    }
+}
+
+/// HTTPS that trusts the bundle, or the host's certificates where there is none or `and_native`.
+fn https_client(config: &S3Config, and_native: bool) -> SharedHttpClient {
+    let trust_store = match &config.ca_bundle {
+        Some(pem) => TrustStore::empty()
+            .with_native_roots(and_native)
+            .with_pem_certificate(pem.clone()),
+        None => TrustStore::default(),
+    };
+    let context = TlsContext::builder()
+        .with_trust_store(trust_store)
+        .build()
+        .expect("a context of this provider always builds");
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, _| {
+        connector_builder(settings.cloned())
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(context.clone())
+            .build()
+    })
+}
+
+fn connector_builder(
+    settings: Option<aws_smithy_runtime_api::client::http::HttpConnectorSettings>,
+) -> ConnectorBuilder {
+    let mut builder = Connector::builder().proxy_config(ProxyConfig::from_env());
+    builder.set_connector_settings(settings);
+    builder
+}

@@ -1,0 +1,308 @@
+//! What a failed request means: the service's codes, and failures before it could answer.
+
+use std::error::Error;
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::RequestId;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use crate::store::error::{StoreError, StoreErrorKind};
+
+/// One request, for its error.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    /// The request, as a verb.
+    pub(super) operation: &'static str,
+    /// What it is about, with the store's location.
+    pub(super) subject: String,
+    /// Whether the credentials come from the host, where finding them can fail.
+    pub(super) is_chain: bool,
+}
+
+/// What the service said.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.text())]
+struct Answer {
+    status: u16,
+    code: Option<String>,
+    message: Option<String>,
+    request_id: Option<String>,
+    region: Option<String>,
+}
+
+/// Something that went wrong without the service saying so.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Failure {
+    text: String,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        let mut text = format!("{} {}", self.status, self.code.as_deref().unwrap_or("-"));
+        if let Some(message) = self.message.as_deref().filter(|text| !text.is_empty()) {
+            text.push_str(": ");
+            text.push_str(message.trim_end_matches('.'));
+        }
+        if let Some(advice) = self.advice() {
+            text.push_str(" (");
+            text.push_str(&advice);
+            text.push(')');
+        }
+        if let Some(request_id) = &self.request_id {
+            text.push_str(", request ");
+            text.push_str(request_id);
+        }
+        text
+    }
+
+    /// What the code means to a person, where the service is terse.
+    fn advice(&self) -> Option<String> {
+        let advice = match self.code.as_deref()? {
+            "InvalidAccessKeyId" => "the access key id is not known to the service",
+            "SignatureDoesNotMatch" => "the secret access key does not fit the access key id",
+            "ExpiredToken" | "ExpiredTokenException" => "the session token has expired",
+            "InvalidToken" | "TokenRefreshRequired" => "the session token is not valid",
+            "RequestTimeTooSkewed" => "the clock of this host is wrong",
+            "AccessDenied" => "the credentials are known but may not do this",
+            "AuthorizationHeaderMalformed"
+            | "PermanentRedirect"
+            | "TemporaryRedirect"
+            | "IllegalLocationConstraintException" => {
+                return Some(match &self.region {
+                    Some(region) => format!("the bucket is in the region {region}"),
+                    None => "the bucket is in another region".to_owned(),
+                });
+            }
+            "InvalidObjectState" => "the object is in an archive class and must be thawed first",
+            _ => return None,
+        };
+        Some(advice.to_owned())
+    }
+
+    fn kind(&self) -> StoreErrorKind {
+        let code = self.code.as_deref().unwrap_or_default();
+        match (code, self.status) {
+            ("NoSuchKey" | "NoSuchUpload", _) => StoreErrorKind::NotFound,
+            ("NoSuchBucket", _) => StoreErrorKind::NoContainer,
+            // Another request for the key was under way: asked again, it says who won.
+            ("ConditionalRequestConflict" | "OperationAborted", _) => StoreErrorKind::Throttled,
+            ("PreconditionFailed", _) | (_, 412) => StoreErrorKind::Exists,
+            ("InvalidRange", _) | (_, 416) => StoreErrorKind::Range,
+            ("SlowDown" | "TooManyRequests" | "ThrottlingException" | "Throttling", _)
+            | (_, 429 | 503) => StoreErrorKind::Throttled,
+            (
+                "RequestTimeout" | "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody",
+                _,
+            ) => StoreErrorKind::Unreachable,
+            (
+                "PermanentRedirect"
+                | "TemporaryRedirect"
+                | "AuthorizationHeaderMalformed"
+                | "IllegalLocationConstraintException"
+                | "InvalidBucketName"
+                | "InvalidStorageClass",
+                _,
+            )
+            | (_, 301 | 307) => StoreErrorKind::Config,
+            (
+                "InvalidObjectState" | "NotImplemented" | "XNotImplemented" | "MethodNotAllowed",
+                _,
+            )
+            | (_, 405 | 501) => StoreErrorKind::Unsupported,
+            ("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired", _) | (_, 401 | 403) => {
+                StoreErrorKind::Denied
+            }
+            // A 404 without S3's own reason comes from something in between: nothing is known of the key.
+            (_, 404) | (_, 500..) => StoreErrorKind::Unreachable,
+            _ => StoreErrorKind::Other,
+        }
+    }
+}
+
+impl Request {
+    /// An error of this request.
+    pub(super) fn failed(&self, kind: StoreErrorKind) -> StoreError {
+        StoreError {
+            operation: self.operation,
+            subject: self.subject.clone(),
+            kind,
+            source: None,
+        }
+    }
+
+    /// An error of this request, with words of our own.
+    pub(super) fn explained(&self, kind: StoreErrorKind, text: impl Into<String>) -> StoreError {
+        StoreError {
+            source: Some(Box::new(Failure { text: text.into() })),
+            ..self.failed(kind)
+        }
+    }
+
+    /// What the SDK's error means.
+    pub(super) fn meaning<E>(&self, error: SdkError<E, HttpResponse>) -> StoreError
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        match error {
+            SdkError::ServiceError(service) => {
+                let answer = answer_of(service.err(), service.raw());
+                StoreError {
+                    source: Some(Box::new(answer.1)),
+                    ..self.failed(answer.0)
+                }
+            }
+            SdkError::TimeoutError(_) => self.failed(StoreErrorKind::Timeout),
+            SdkError::ResponseError(_) => self.explained(
+                StoreErrorKind::Unreachable,
+                format!("the answer cannot be read: {}", innermost(&error)),
+            ),
+            SdkError::DispatchFailure(failure) => {
+                let connector = failure.as_connector_error();
+                let text = connector.map_or_else(String::new, |error| innermost(error));
+                let kind = if failure.is_timeout() {
+                    StoreErrorKind::Timeout
+                } else if is_trust_failure(&text) {
+                    StoreErrorKind::Config
+                } else if failure.is_io() {
+                    StoreErrorKind::Unreachable
+                } else {
+                    self.kind_before_sending(failure.is_other())
+                };
+                self.explained(kind, text)
+            }
+            other => self.explained(StoreErrorKind::Config, innermost(&other)),
+        }
+    }
+
+    /// Before anything was sent: no credentials found, or an endpoint that makes no sense.
+    fn kind_before_sending(&self, is_other: bool) -> StoreErrorKind {
+        match (self.is_chain, is_other) {
+            (true, true) => StoreErrorKind::Denied,
+            (false, true) => StoreErrorKind::Config,
+            (_, false) => StoreErrorKind::Unreachable,
+        }
+    }
+}
+
+fn answer_of<E: ProvideErrorMetadata>(
+    error: &E,
+    raw: &HttpResponse,
+) -> (StoreErrorKind, impl Error + Send + Sync + 'static) {
+    let answer = Answer {
+        status: raw.status().as_u16(),
+        code: error.code().map(str::to_owned),
+        message: error.message().map(str::to_owned),
+        request_id: error.meta().request_id().map(str::to_owned),
+        region: raw.headers().get("x-amz-bucket-region").map(str::to_owned),
+    };
+    (answer.kind(), answer)
+}
+
+/// What a code inside an answer (of a bulk delete) means.
+pub(super) fn meaning_of_code(
+    request: &Request,
+    code: Option<&str>,
+    message: Option<&str>,
+) -> StoreError {
+    let answer = Answer {
+        status: if code == Some("AccessDenied") {
+            403
+        } else {
+            500
+        },
+        code: code.map(str::to_owned),
+        message: message.map(str::to_owned),
+        request_id: None,
+        region: None,
+    };
+    StoreError {
+        kind: answer.kind(),
+        source: Some(Box::new(answer)),
+        ..request.failed(StoreErrorKind::Other)
+    }
+}
+
+/// The chain's texts, without the SDK's own wrappers, which say nothing.
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if texts.last().is_none_or(|last| !last.contains(&text)) {
+            texts.push(text);
+        }
+        next = error.source();
+    }
+    let from = texts.len().saturating_sub(2);
+    texts[from..].join(": ")
+}
+
+/// The TLS library's type is not ours to name; its words for a certificate nobody trusts are fixed.
+fn is_trust_failure(text: &str) -> bool {
+    text.contains("invalid peer certificate") || text.contains("UnknownIssuer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, code: &str) -> Answer {
+        Answer {
+            status,
+            code: (!code.is_empty()).then(|| code.to_owned()),
+            message: Some("Words.".to_owned()),
+            request_id: Some("17".to_owned()),
+            region: None,
+        }
+    }
+
+    #[test]
+    fn each_answer_has_its_kind() {
+        for (status, code, kind) in [
+            (404, "NoSuchKey", StoreErrorKind::NotFound),
+            (404, "NoSuchBucket", StoreErrorKind::NoContainer),
+            (404, "NoSuchUpload", StoreErrorKind::NotFound),
+            (404, "", StoreErrorKind::Unreachable),
+            (404, "NotFound", StoreErrorKind::Unreachable),
+            (412, "", StoreErrorKind::Exists),
+            (409, "ConditionalRequestConflict", StoreErrorKind::Throttled),
+            (416, "InvalidRange", StoreErrorKind::Range),
+            (503, "SlowDown", StoreErrorKind::Throttled),
+            (503, "", StoreErrorKind::Throttled),
+            (429, "", StoreErrorKind::Throttled),
+            (500, "InternalError", StoreErrorKind::Unreachable),
+            (502, "", StoreErrorKind::Unreachable),
+            (400, "RequestTimeout", StoreErrorKind::Unreachable),
+            (400, "ExpiredToken", StoreErrorKind::Denied),
+            (403, "RequestTimeTooSkewed", StoreErrorKind::Denied),
+            (403, "", StoreErrorKind::Denied),
+            (401, "", StoreErrorKind::Denied),
+            (301, "PermanentRedirect", StoreErrorKind::Config),
+            (400, "AuthorizationHeaderMalformed", StoreErrorKind::Config),
+            (501, "NotImplemented", StoreErrorKind::Unsupported),
+            (405, "", StoreErrorKind::Unsupported),
+            (400, "EntityTooLarge", StoreErrorKind::Other),
+        ] {
+            assert_eq!(answer(status, code).kind(), kind, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_which_one_it_is() {
+        for (code, words) in [
+            ("InvalidAccessKeyId", "not known"),
+            ("SignatureDoesNotMatch", "secret access key"),
+            ("ExpiredToken", "expired"),
+            ("RequestTimeTooSkewed", "clock"),
+            ("AccessDenied", "may not do this"),
+            ("PermanentRedirect", "another region"),
+        ] {
+            let text = answer(403, code).to_string();
+            assert!(
+                text.contains(words) && text.ends_with("request 17"),
+                "{text}"
+            );
+        }
+    }
+}
