@@ -1,3 +1,7 @@
-//! The `cellarman` command.
+//! The `cellarman` command: hands its arguments to the library and its outcome to the shell.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cellarman::cli::main()
+}

@@ -1,0 +1,17 @@
+//! `cellarman restore`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Context;
+use crate::fault::AnyFault;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct RestoreArguments {}
+
+/// Runs it.
+pub async fn run(_arguments: RestoreArguments, _context: &Context) -> Result<ExitCode, AnyFault> {
+    Ok(ExitCode::FAILURE)
+}
