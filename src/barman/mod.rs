@@ -6,4 +6,5 @@ pub mod backup_info;
 pub mod layout;
 pub mod literal;
 pub mod repository;
+pub mod stored_objects;
 pub mod timestamp;

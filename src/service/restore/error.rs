@@ -1,0 +1,191 @@
+//! How a restore fails.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::domain::backup::BackupId;
+use crate::fault::{Fault, Kind};
+use crate::store::ObjectKey;
+use crate::store::error::StoreError;
+
+/// A restore that could not be planned or done. What a run had made is gone again.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The repository could not be read.
+    #[error("cannot read the backups of this server")]
+    Repository(#[source] Box<dyn Fault>),
+    /// No backup reaches the target, or more than one might.
+    #[error("no backup can be chosen")]
+    Choice(#[source] Box<dyn Fault>),
+    /// The backup was taken by a server whose recovery is configured in another way.
+    #[error("backup {backup} is of server version {version}, and only 12 and later can be restored")]
+    Version {
+        /// The backup.
+        backup: BackupId,
+        /// Its `server_version_num`.
+        version: u32,
+    },
+    /// The backup's record lacks what a restore needs.
+    #[error("the record of backup {backup} does not say its {missing}")]
+    Record {
+        /// The backup.
+        backup: BackupId,
+        /// The key that is missing.
+        missing: &'static str,
+    },
+    /// Archives that the record asks for are not in the store.
+    #[error("backup {backup} has no archive of {missing}")]
+    ArchiveMissing {
+        /// The backup.
+        backup: BackupId,
+        /// `data`, or the tablespace.
+        missing: String,
+    },
+    /// WAL without which the copy never becomes consistent is not in the archive.
+    #[error("the archive lacks WAL that backup {backup} needs: {}", .segments.join(", "))]
+    WalMissing {
+        /// The backup.
+        backup: BackupId,
+        /// The first few of the missing segments.
+        segments: Vec<String>,
+    },
+    /// A tablespace mapping names no tablespace of the backup.
+    #[error("the backup has no tablespace {old:?}; it has {known}")]
+    UnknownTablespace {
+        /// The name or location given.
+        old: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// A target directory cannot be used.
+    #[error("cannot restore into {}: {reason}", .path.display())]
+    Target {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The file system is too small for what is certain to be written.
+    #[error("{} has {available} bytes free, and the restore needs at least {needed}", .path.display())]
+    Space {
+        /// A directory on that file system.
+        path: PathBuf,
+        /// What is free.
+        available: u64,
+        /// What is needed at least.
+        needed: u64,
+    },
+    /// An archive could not be fetched.
+    #[error("cannot fetch {key}")]
+    Fetch {
+        /// The archive.
+        key: ObjectKey,
+        /// What the store said.
+        source: StoreError,
+    },
+    /// An archive's bytes do not decode, or end too early.
+    #[error("cannot read the archive {key}")]
+    Archive {
+        /// The archive.
+        key: ObjectKey,
+        /// Where it broke.
+        source: io::Error,
+    },
+    /// An archive is not what was stored when the backup was taken.
+    #[error("the archive {key} has blake3 {found}, and {recorded} was recorded when it was stored")]
+    Digest {
+        /// The archive.
+        key: ObjectKey,
+        /// What the record says.
+        recorded: String,
+        /// What came.
+        found: String,
+    },
+    /// A member of an archive would leave the target directory.
+    #[error("the archive {key} has a member that is not safe to write: {member:?}")]
+    UnsafeMember {
+        /// The archive.
+        key: ObjectKey,
+        /// The member's name as it stands there.
+        member: String,
+    },
+    /// What was restored is no database.
+    #[error("backup {backup} does not make a database: {reason}")]
+    NotADatabase {
+        /// The backup.
+        backup: BackupId,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// A file or directory here could not be written.
+    #[error("cannot {action} {}", .path.display())]
+    Local {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The run was interrupted.
+    #[error("the restore was interrupted")]
+    Cancelled,
+    /// A thread of the restore ended abnormally.
+    #[error("a thread of the restore failed: {0}")]
+    Thread(String),
+}
+
+impl RestoreError {
+    /// A failed step on a path, for `map_err`.
+    pub(crate) fn local(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Local {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+impl Fault for RestoreError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Repository(source) | Self::Choice(source) => source.kind(),
+            Self::Fetch { source, .. } => source.kind(),
+            Self::Version { .. } => Kind::Unsupported,
+            Self::WalMissing { .. } | Self::Target { .. } => Kind::Refused,
+            Self::UnknownTablespace { .. } => Kind::Usage,
+            Self::Record { .. }
+            | Self::ArchiveMissing { .. }
+            | Self::Archive { .. }
+            | Self::Digest { .. }
+            | Self::UnsafeMember { .. }
+            | Self::NotADatabase { .. } => Kind::Corrupt,
+            Self::Space { .. } | Self::Local { .. } => Kind::Local,
+            Self::Cancelled => Kind::Cancelled,
+            Self::Thread(_) => Kind::Internal,
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Repository(source) | Self::Choice(source) => source.hint(),
+            Self::Fetch { source, .. } => source.hint(),
+            Self::WalMissing { .. } => {
+                "Choose another backup with --backup-id; this one cannot become consistent."
+                    .to_owned()
+            }
+            Self::Target { .. } => {
+                "Give --pgdata, and with --tablespace each tablespace, a directory that is absent or empty."
+                    .to_owned()
+            }
+            Self::UnknownTablespace { .. } => {
+                "Give --tablespace the tablespace's name or its old location before the =."
+                    .to_owned()
+            }
+            Self::Space { .. } => "Free some space, or restore to another file system.".to_owned(),
+            Self::Version { .. } => "Restore it with barman-cloud-restore.".to_owned(),
+            other => other.kind().hint().to_owned(),
+        }
+    }
+}
