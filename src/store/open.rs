@@ -7,13 +7,30 @@ use crate::store::config::StoreConfig;
 use crate::store::error::StoreError;
 use crate::store::local::LocalStore;
 use crate::store::memory::MemoryStore;
+use crate::store::retry::{RetryPolicy, Retrying};
 use crate::store::s3::S3Store;
 
 /// Opens the store: no request is made yet, so a missing container shows at the first one.
 pub async fn open(config: &StoreConfig) -> Result<Arc<dyn ObjectStore>, StoreError> {
-    match config {
-        StoreConfig::Local(local) => Ok(Arc::new(LocalStore::new(local.clone()))),
-        StoreConfig::Memory => Ok(Arc::new(MemoryStore::new())),
-        StoreConfig::S3(s3) => Ok(Arc::new(S3Store::new(s3).await)),
-    }
+    let policy = match config {
+        StoreConfig::Local(_) | StoreConfig::Memory => RetryPolicy::FILE_SYSTEM,
+        StoreConfig::S3(s3) => RetryPolicy {
+            timeout: s3.read_timeout.unwrap_or(RetryPolicy::NETWORK.timeout),
+            ..RetryPolicy::NETWORK
+        },
+    };
+    open_with(config, policy).await
+}
+
+/// Opens the store with another patience than the usual one.
+pub async fn open_with(
+    config: &StoreConfig,
+    policy: RetryPolicy,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let engine: Arc<dyn ObjectStore> = match config {
+        StoreConfig::Local(local) => Arc::new(LocalStore::new(local.clone())),
+        StoreConfig::Memory => Arc::new(MemoryStore::new()),
+        StoreConfig::S3(s3) => Arc::new(S3Store::new(s3).await),
+    };
+    Ok(Arc::new(Retrying::new(engine, policy)))
 }

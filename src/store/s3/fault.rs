@@ -8,6 +8,9 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::store::error::{StoreError, StoreErrorKind};
 
+/// MinIO's word for a key that it cannot have, so that nothing can stand under it.
+const NAME_REFUSED: &str = "XMinioInvalidObjectName";
+
 /// One request, for its error.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
@@ -75,9 +78,18 @@ impl Answer {
                 });
             }
             "InvalidObjectState" => "the object is in an archive class and must be thawed first",
+            NAME_REFUSED => "this service has no such keys: not with doubled slashes, for one",
             _ => return None,
         };
         Some(advice.to_owned())
+    }
+
+    /// What it means that a request which may be for an absent object was answered so.
+    fn kind_when_reading(&self) -> StoreErrorKind {
+        if self.code.as_deref() == Some(NAME_REFUSED) {
+            return StoreErrorKind::NotFound;
+        }
+        self.kind()
     }
 
     fn kind(&self) -> StoreErrorKind {
@@ -109,6 +121,7 @@ impl Answer {
                 "InvalidObjectState" | "NotImplemented" | "XNotImplemented" | "MethodNotAllowed",
                 _,
             )
+            | (NAME_REFUSED, _)
             | (_, 405 | 501) => StoreErrorKind::Unsupported,
             ("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired", _) | (_, 401 | 403) => {
                 StoreErrorKind::Denied
@@ -147,9 +160,13 @@ impl Request {
         match error {
             SdkError::ServiceError(service) => {
                 let answer = answer_of(service.err(), service.raw());
+                let kind = match self.operation {
+                    "get" | "head" | "delete" => answer.kind_when_reading(),
+                    _ => answer.kind(),
+                };
                 StoreError {
-                    source: Some(Box::new(answer.1)),
-                    ..self.failed(answer.0)
+                    source: Some(Box::new(answer)),
+                    ..self.failed(kind)
                 }
             }
             SdkError::TimeoutError(_) => self.failed(StoreErrorKind::Timeout),
@@ -185,18 +202,14 @@ impl Request {
     }
 }
 
-fn answer_of<E: ProvideErrorMetadata>(
-    error: &E,
-    raw: &HttpResponse,
-) -> (StoreErrorKind, impl Error + Send + Sync + 'static) {
-    let answer = Answer {
+fn answer_of<E: ProvideErrorMetadata>(error: &E, raw: &HttpResponse) -> Answer {
+    Answer {
         status: raw.status().as_u16(),
         code: error.code().map(str::to_owned),
         message: error.message().map(str::to_owned),
         request_id: error.meta().request_id().map(str::to_owned),
         region: raw.headers().get("x-amz-bucket-region").map(str::to_owned),
-    };
-    (answer.kind(), answer)
+    }
 }
 
 /// What a code inside an answer (of a bulk delete) means.
@@ -217,7 +230,7 @@ pub(super) fn meaning_of_code(
         region: None,
     };
     StoreError {
-        kind: answer.kind(),
+        kind: answer.kind_when_reading(),
         source: Some(Box::new(answer)),
         ..request.failed(StoreErrorKind::Other)
     }
@@ -286,6 +299,13 @@ mod tests {
         ] {
             assert_eq!(answer(status, code).kind(), kind, "{status} {code}");
         }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_is_absent_to_readers_and_refused_to_writers() {
+        let refusal = answer(400, NAME_REFUSED);
+        assert_eq!(refusal.kind_when_reading(), StoreErrorKind::NotFound);
+        assert_eq!(refusal.kind(), StoreErrorKind::Unsupported);
     }
 
     #[test]

@@ -110,7 +110,8 @@ impl S3Store {
             .map_err(|error| request.meaning(error))
     }
 
-    /// A HEAD has no body to say whether the key or the bucket is missing: a GET has.
+    /// A HEAD has no body to say whether the key or the bucket is missing, or what else is
+    /// wrong: a GET has.
     async fn head_again(
         &self,
         request: &Request,
@@ -177,21 +178,14 @@ impl S3Store {
             .send()
             .await
             .map_err(|error| request.meaning(error))?;
-        let failed = deleted
-            .errors()
-            .iter()
-            .find(|error| error.code() != Some("NoSuchKey"));
-        match failed {
-            None => Ok(()),
-            Some(error) => {
-                let request = self.request("delete", error.key().unwrap_or(first));
-                Err(fault::meaning_of_code(
-                    &request,
-                    error.code(),
-                    error.message(),
-                ))
+        for error in deleted.errors() {
+            let request = self.request("delete", error.key().unwrap_or(first));
+            let error = fault::meaning_of_code(&request, error.code(), error.message());
+            if !error.is_not_found() {
+                return Err(error);
             }
         }
+        Ok(())
     }
 }
 
@@ -263,7 +257,9 @@ impl ObjectStore for S3Store {
             .await;
         let found = match sent {
             Ok(found) => found,
-            Err(error) if is_status(&error, 404) => return self.head_again(&request, key).await,
+            Err(error) if is_status(&error, 404) || is_status(&error, 400) => {
+                return self.head_again(&request, key).await;
+            }
             Err(error) => return Err(request.meaning(error)),
         };
         Ok(ObjectMeta {

@@ -1,0 +1,131 @@
+//! The S3 engine on a real MinIO: the same suite as every store, and the errors people meet.
+
+use std::sync::Arc;
+
+use cellarman::store::config::{S3Config, S3Credentials, StoreConfig};
+use cellarman::store::error::StoreErrorKind;
+use cellarman::store::open::{open, open_with};
+use cellarman::store::retry::RetryPolicy;
+use cellarman::store::s3::S3Store;
+use cellarman::store::{ListRequest, ObjectKey, ObjectStore, PutOptions, conformance};
+use secrecy::SecretString;
+use testbed::account::Account;
+use testbed::minio::{BUCKET, CREDENTIALS, Minio};
+use testbed::or_not_run;
+use testbed::scratch::Scratch;
+
+fn config(minio: &Minio, bucket: &str, secret: &str) -> S3Config {
+    let credentials = S3Credentials::Static {
+        access_key_id: CREDENTIALS.0.to_owned(),
+        secret_access_key: SecretString::from(secret),
+        session_token: None,
+    };
+    let mut config = S3Config::new(bucket, credentials);
+    config.endpoint_url = Some(minio.endpoint().parse().expect("a URL"));
+    config
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+#[test]
+fn a_bucket_conforms() {
+    let scratch = Scratch::new(Account::of_servers().expect("an account"));
+    let minio = or_not_run!(Minio::start(&scratch));
+    runtime().block_on(async {
+        let engine = S3Store::new(&config(&minio, BUCKET, CREDENTIALS.1)).await;
+        // MinIO refuses them by design; reading one is answered as absent, which the suite checks.
+        let traits = conformance::Traits {
+            has_doubled_slashes: false,
+        };
+        conformance::run_with(Arc::new(engine), "scratch", traits).await;
+        let config = StoreConfig::S3(Box::new(config(&minio, BUCKET, CREDENTIALS.1)));
+        let store = open(&config).await.expect("it opens");
+        conformance::run_with(store, "wrapped", traits).await;
+    });
+}
+
+/// The kinds of failure of every request on a store, each with its name.
+async fn failures(config: &S3Config) -> Vec<(&'static str, Option<StoreErrorKind>)> {
+    let config = StoreConfig::S3(Box::new(config.clone()));
+    // MinIO answers 503 in its first moments, ready or not.
+    let policy = RetryPolicy {
+        attempts_max: 5,
+        ..RetryPolicy::ONCE
+    };
+    let store = open_with(&config, policy).await.expect("it opens");
+    let key = ObjectKey::new("a");
+    let put = PutOptions::default();
+    let kind = |error: cellarman::store::error::StoreError| error.kind;
+    let one_page = ListRequest::default();
+    vec![
+        ("head", store.head(&key).await.err().map(kind)),
+        ("get", store.get(&key, None).await.err().map(kind)),
+        (
+            "put",
+            store.put(&key, "x".into(), &put).await.err().map(kind),
+        ),
+        ("list", store.list(&one_page).await.err().map(kind)),
+        (
+            "begin",
+            store.begin_upload(&key, &put).await.err().map(kind),
+        ),
+        ("check", store.check_container().await.err().map(kind)),
+    ]
+}
+
+fn check_all(failures: &[(&str, Option<StoreErrorKind>)], expected: StoreErrorKind) {
+    for (request, kind) in failures {
+        assert_eq!(*kind, Some(expected), "{request}");
+    }
+}
+
+#[test]
+fn a_missing_bucket_is_never_a_missing_object_and_can_be_made() {
+    let scratch = Scratch::new(Account::of_servers().expect("an account"));
+    let minio = or_not_run!(Minio::start(&scratch));
+    let config = config(&minio, "not-there-yet", CREDENTIALS.1);
+    runtime().block_on(async {
+        check_all(&failures(&config).await, StoreErrorKind::NoContainer);
+        let store = S3Store::new(&config).await;
+        store.create_container().await.expect("it is made");
+        store.create_container().await.expect("it is ours already");
+        store.check_container().await.expect("it is there");
+        let head = store.head(&ObjectKey::new("a")).await;
+        assert_eq!(
+            head.err().map(|error| error.kind),
+            Some(StoreErrorKind::NotFound)
+        );
+    });
+}
+
+#[test]
+fn a_wrong_secret_is_denied_and_says_so() {
+    let scratch = Scratch::new(Account::of_servers().expect("an account"));
+    let minio = or_not_run!(Minio::start(&scratch));
+    let config = config(&minio, BUCKET, "wrong-secret-key");
+    runtime().block_on(async {
+        check_all(&failures(&config).await, StoreErrorKind::Denied);
+        let store = S3Store::new(&config).await;
+        let error = store.check_container().await.expect_err("it is refused");
+        let text = cellarman::fault::chain(&error);
+        assert!(text.contains("secret access key does not fit"), "{text}");
+        assert!(!text.contains("wrong-secret-key"), "{text}");
+    });
+}
+
+#[test]
+fn a_server_that_is_gone_is_unreachable() {
+    let scratch = Scratch::new(Account::of_servers().expect("an account"));
+    let mut minio = or_not_run!(Minio::start(&scratch));
+    minio.kill();
+    let config = config(&minio, BUCKET, CREDENTIALS.1);
+    runtime().block_on(async {
+        check_all(&failures(&config).await, StoreErrorKind::Unreachable);
+    });
+}
