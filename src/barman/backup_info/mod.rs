@@ -6,11 +6,13 @@
 //!
 //! Not here: where the record lies and when it is written.
 
+mod field;
+
 use std::fmt::Write;
-use std::str::FromStr;
 
 use chrono::{DateTime, FixedOffset};
 
+use crate::barman::backup_info::field::Field;
 use crate::barman::literal::{Literal, LiteralError};
 use crate::barman::timestamp;
 use crate::domain::backup::{Backup, BackupId, BackupKind, BackupStatus, SystemId, Tablespace};
@@ -179,12 +181,9 @@ impl BackupInfo {
             let (key, value) = line
                 .split_once('=')
                 .ok_or(BackupInfoError::Line { line: index + 1 })?;
-            let field = Field {
-                key: key.trim(),
-                value: value.trim(),
-            };
-            if field.value != NULL {
-                info.set(&field)?;
+            let (key, value) = (key.trim(), value.trim());
+            if value != NULL {
+                info.set(&Field { key, value })?;
             }
         }
         Ok(info)
@@ -356,96 +355,5 @@ fn tuples(tablespaces: &[Tablespace]) -> String {
     Literal::List(tablespaces.iter().map(tuple).collect()).to_string()
 }
 
-/// One line of a record, both sides trimmed.
-struct Field<'a> {
-    key: &'a str,
-    value: &'a str,
-}
-
-impl Field<'_> {
-    fn text(&self) -> String {
-        self.value.to_owned()
-    }
-
-    fn parsed<T: FromStr>(&self, expected: &'static str) -> Result<T, BackupInfoError> {
-        self.value.parse().map_err(|_| self.not(expected))
-    }
-
-    fn number<T: FromStr>(&self) -> Result<T, BackupInfoError> {
-        self.parsed("a number in range")
-    }
-
-    fn lsn(&self) -> Result<Lsn, BackupInfoError> {
-        self.parsed("an LSN such as 0/3000028")
-    }
-
-    fn segment(&self) -> Result<SegmentName, BackupInfoError> {
-        self.parsed("the name of a WAL segment")
-    }
-
-    fn time(&self) -> Result<DateTime<FixedOffset>, BackupInfoError> {
-        timestamp::parse(self.value).ok_or_else(|| self.not("a date and time"))
-    }
-
-    fn status(&self) -> Result<BackupStatus, BackupInfoError> {
-        BackupStatus::from_word(self.value).ok_or_else(|| self.not("a state that Barman knows"))
-    }
-
-    fn segment_size(&self) -> Result<SegmentSize, BackupInfoError> {
-        SegmentSize::new(self.number()?)
-            .map_err(|_| self.not("a power of two from 1 MiB to 1 GiB, in bytes"))
-    }
-
-    fn literal(&self) -> Result<Literal, BackupInfoError> {
-        Literal::parse(self.value).map_err(|source| BackupInfoError::Literal {
-            key: self.key.to_owned(),
-            source,
-        })
-    }
-
-    fn label(&self) -> Result<String, BackupInfoError> {
-        match self.literal()? {
-            Literal::Text(text) => Ok(text),
-            _ => Err(self.not("a quoted text")),
-        }
-    }
-
-    fn texts(&self) -> Result<Vec<String>, BackupInfoError> {
-        let literal = self.literal()?;
-        let texts = literal.as_elements().and_then(|elements| {
-            let text = |element: &Literal| element.as_text().map(str::to_owned);
-            elements.iter().map(text).collect()
-        });
-        texts.ok_or_else(|| self.not("a list of texts"))
-    }
-
-    fn tablespaces(&self) -> Result<Vec<Tablespace>, BackupInfoError> {
-        let literal = self.literal()?;
-        let tablespaces = literal
-            .as_elements()
-            .and_then(|elements| elements.iter().map(tablespace).collect());
-        tablespaces.ok_or_else(|| self.not("a list of (name, oid, location)"))
-    }
-
-    fn not(&self, expected: &'static str) -> BackupInfoError {
-        BackupInfoError::Value {
-            key: self.key.to_owned(),
-            value: self.value.chars().take(80).collect(),
-            expected,
-        }
-    }
-}
-
-fn tablespace(literal: &Literal) -> Option<Tablespace> {
-    let [name, oid, location] = literal.as_elements()? else {
-        return None;
-    };
-    let oid = oid
-        .as_integer()
-        .or_else(|| oid.as_text().and_then(|digits| digits.parse().ok()))?;
-    Some(Tablespace {
-        name: name.as_text()?.to_owned(),
-        oid: u32::try_from(oid).ok()?,
-        location: location.as_text()?.to_owned(),
-    })
-}
+#[cfg(test)]
+mod tests;
