@@ -186,3 +186,221 @@ impl<R: BufRead> Read for Lz4Frames<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Compression;
+    use crate::codec::compress::Compressor;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    /// Some text, some noise, some zeros: 300 kB, more than one block of most codecs.
+    fn sample() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut state = 1u64;
+        for line in 0..4000 {
+            bytes.extend_from_slice(format!("base/5/{line} is a relation\n").as_bytes());
+        }
+        for _ in 0..20_000 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            bytes.extend_from_slice(&state.to_le_bytes());
+        }
+        bytes.resize(bytes.len() + 40_000, 0);
+        bytes
+    }
+
+    fn compress(bytes: &[u8], compression: Compression) -> Vec<u8> {
+        let mut compressor = Compressor::new(Vec::new(), compression).unwrap();
+        for piece in bytes.chunks(10_007) {
+            compressor.write_all(piece).unwrap();
+        }
+        compressor.finish().unwrap()
+    }
+
+    fn by_default(codec: Codec) -> Compression {
+        Compression { codec, level: None }
+    }
+
+    fn read_all(stored: impl Read + Send, codec: Codec) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        decompressor(stored, codec)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Gives few bytes at a time, after being interrupted each time.
+    struct Dribble<'a> {
+        rest: &'a [u8],
+        is_interrupted: bool,
+    }
+
+    impl Read for Dribble<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.is_interrupted = !self.is_interrupted;
+            if self.is_interrupted {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let count = buffer.len().min(7);
+            self.rest.read(&mut buffer[..count])
+        }
+    }
+
+    #[test]
+    fn every_codec_and_level_gives_back_what_it_took() {
+        let sample = sample();
+        for codec in Codec::ALL {
+            let mut levels = vec![None];
+            if let Some((lowest, _, highest)) = codec.levels() {
+                // The highest of xz takes most of a gigabyte.
+                let highest = if codec == Codec::Xz { 6 } else { highest };
+                levels.extend([Some(lowest), Some(highest)]);
+            }
+            for level in levels {
+                let stored = compress(&sample, Compression { codec, level });
+                assert!(read_all(&stored[..], codec).unwrap() == sample, "{codec}");
+            }
+            let stored = compress(b"", by_default(codec));
+            assert_eq!(read_all(&stored[..], codec).unwrap(), b"", "{codec}");
+        }
+    }
+
+    #[test]
+    fn sources_may_be_slow_and_interrupted() {
+        let sample = sample();
+        for codec in Codec::ALL {
+            let stored = compress(&sample, by_default(codec));
+            let dribble = Dribble {
+                rest: &stored,
+                is_interrupted: false,
+            };
+            assert!(read_all(dribble, codec).unwrap() == sample, "{codec}");
+        }
+    }
+
+    #[test]
+    fn streams_in_a_row_read_as_one() {
+        let sample = sample();
+        for codec in Codec::ALL {
+            let mut stored = compress(&sample, by_default(codec));
+            stored.extend(compress(b"", by_default(codec)));
+            stored.extend(compress(b"and more", by_default(codec)));
+            let expected = [&sample[..], b"and more"].concat();
+            assert!(read_all(&stored[..], codec).unwrap() == expected, "{codec}");
+        }
+    }
+
+    /// Where to cut a stream: at every byte of both ends, and all over.
+    fn cuts(length: usize) -> impl Iterator<Item = usize> {
+        let edge = length.min(64);
+        (0..edge)
+            .chain((edge..length).step_by(997))
+            .chain(length - edge..length)
+    }
+
+    #[test]
+    fn a_stream_that_ends_early_is_an_error() {
+        let sample = sample();
+        for codec in Codec::ALL {
+            let first = compress(&sample[..30_000], by_default(codec));
+            let second = compress(&sample, by_default(codec));
+            for cut in cuts(second.len()) {
+                let single = read_all(&second[..cut], codec);
+                let stored = [&first, &second[..cut]].concat();
+                let double = read_all(&stored[..], codec);
+                match codec {
+                    Codec::None => {}
+                    // Both ends may fall between two chunks.
+                    Codec::Snappy => {
+                        assert!(cut > 0 || single.is_err());
+                        for result in [single, double] {
+                            let kind = result.map_err(|error| error.kind());
+                            assert!(matches!(kind, Ok(_) | Err(io::ErrorKind::UnexpectedEof)));
+                        }
+                    }
+                    _ => {
+                        let error = single.expect_err("the stream was cut");
+                        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{codec} {cut}");
+                        if cut > 0 {
+                            let error = double.expect_err("the second stream was cut");
+                            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{codec} {cut}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_stream_or_follows_one_is_invalid() {
+        for codec in Codec::ALL {
+            if codec == Codec::None {
+                continue;
+            }
+            let noise = b"this is no compressed stream at all, whatever its name may say";
+            let error = read_all(&noise[..], codec).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{codec}");
+            let mut stored = compress(b"contents", by_default(codec));
+            stored.extend_from_slice(noise);
+            let error = read_all(&stored[..], codec).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{codec}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_source_comes_through_and_stays() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::new(io::ErrorKind::ConnectionReset, "cable"))
+            }
+        }
+        let sample = sample();
+        for codec in Codec::ALL {
+            let stored = compress(&sample, by_default(codec));
+            for good in [0, 5, stored.len() / 2] {
+                let source = stored[..good].chain(Broken);
+                let mut reader = match decompressor(source, codec) {
+                    Ok(reader) => reader,
+                    Err(error) => panic!("{codec}: {error}"),
+                };
+                let error = io::copy(&mut reader, &mut io::sink()).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{codec}");
+                assert_eq!(error.to_string(), "cable", "{codec}");
+                assert!(reader.read(&mut [0]).is_err(), "{codec}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_is_noticed() {
+        let sample = &sample()[..60_000];
+        for codec in Codec::ALL {
+            if codec == Codec::None {
+                continue;
+            }
+            let stored = compress(sample, by_default(codec));
+            for at in (20..stored.len() - 20).step_by(1009) {
+                let mut changed = stored.clone();
+                changed[at] ^= 0x10;
+                let result = read_all(&changed[..], codec);
+                assert!(result.is_err(), "{codec} at {at}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            codec in proptest::sample::select(&Codec::ALL[..]),
+            at in 0usize..200,
+            noise in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mut stored = compress(b"some contents, and again some contents", by_default(codec));
+            stored.splice(at.min(stored.len()).., noise);
+            let _ = read_all(&stored[..], codec);
+        }
+    }
+}

@@ -229,10 +229,10 @@ impl<W: Write> TarWriter<W> {
 
     /// Writes zeros up to the next multiple of `unit`.
     fn pad(&mut self, unit: u64) -> Result<(), TarError> {
+        const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
         while !self.size.is_multiple_of(unit) {
-            let missing = (unit - self.size % unit).min(to_u64(BLOCK_BYTES));
-            let count = usize::try_from(missing).expect("at most a block");
-            self.write(&[0; BLOCK_BYTES][..count])?;
+            let missing = usize::try_from(unit - self.size % unit).unwrap_or(BLOCK_BYTES);
+            self.write(&ZEROS[..missing.min(BLOCK_BYTES)])?;
         }
         Ok(())
     }
@@ -352,4 +352,151 @@ fn push_pax_record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
 
 fn to_u64(count: usize) -> u64 {
     u64::try_from(count).expect("a usize has at most 64 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ATTRIBUTES: Attributes = Attributes {
+        mode: 0o100_640,
+        uid: 26,
+        gid: 1_000_660_000,
+        mtime: 1_790_000_000,
+    };
+
+    /// What `tar::Archive` reads of an entry: path, type, link, contents.
+    type Entry = (Vec<u8>, ::tar::EntryType, Option<Vec<u8>>, Vec<u8>);
+
+    fn read_back(archive: &[u8]) -> Vec<Entry> {
+        let mut archive = ::tar::Archive::new(archive);
+        let entries = archive.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            assert_eq!(entry.header().mode().unwrap(), 0o640);
+            assert_eq!(entry.header().uid().unwrap(), 26);
+            assert_eq!(entry.header().gid().unwrap(), 1_000_660_000);
+            assert_eq!(entry.header().mtime().unwrap(), 1_790_000_000);
+            let mut contents = Vec::new();
+            entry.read_to_end(&mut contents).unwrap();
+            let link = entry.link_name_bytes().map(|name| name.to_vec());
+            let kind = entry.header().entry_type();
+            (entry.path_bytes().to_vec(), kind, link, contents)
+        });
+        entries.collect()
+    }
+
+    #[test]
+    fn entries_read_back_whatever_their_names() {
+        let long = format!("base/{}", "x".repeat(120));
+        let names: [&[u8]; 7] = [
+            b"./PG_VERSION",
+            &[b'a'; 100],
+            &[b'b'; 101],
+            long.as_bytes(),
+            "base/Łódź".as_bytes(),
+            b"base/\xff",
+            &[b'c'; 9_991],
+        ];
+        let mut writer = TarWriter::new(Vec::new());
+        writer.append_directory("./", ATTRIBUTES).unwrap();
+        writer.append_directory("base", ATTRIBUTES).unwrap();
+        for name in names {
+            writer.append_bytes(name, name, ATTRIBUTES).unwrap();
+        }
+        writer.append_symlink("link", &long, ATTRIBUTES).unwrap();
+        let archive = writer.finish().unwrap();
+        assert_eq!(archive.len() % 10_240, 0);
+
+        let mut expected: Vec<Entry> = vec![
+            (b"./".to_vec(), ::tar::EntryType::Directory, None, vec![]),
+            (b"base/".to_vec(), ::tar::EntryType::Directory, None, vec![]),
+        ];
+        for name in names {
+            let kind = ::tar::EntryType::Regular;
+            expected.push((name.to_vec(), kind, None, name.to_vec()));
+        }
+        let target = Some(long.into_bytes());
+        expected.push((b"link".to_vec(), ::tar::EntryType::Symlink, target, vec![]));
+        assert_eq!(read_back(&archive), expected);
+    }
+
+    #[test]
+    fn a_file_has_the_size_promised_whatever_the_reader_gives() {
+        for (size, given) in [
+            (0, 0),
+            (0, 5),
+            (5, 0),
+            (511, 512),
+            (512, 511),
+            (300_000, 200_001),
+        ] {
+            let contents = vec![7; given];
+            let mut expected = contents.clone();
+            expected.resize(size, 0);
+            let mut writer = TarWriter::new(Vec::new());
+            let appended = writer
+                .append_file("file", to_u64(size), ATTRIBUTES, &contents[..])
+                .unwrap();
+            assert_eq!(appended.bytes_read, to_u64(given.min(size)));
+            assert_eq!(appended.crc32c, Crc32c::of(&expected));
+            assert_eq!(writer.size() % 512, 0);
+            let archive = writer.finish().unwrap();
+            assert!(read_back(&archive)[0].3 == expected, "{size} {given}");
+        }
+    }
+
+    #[test]
+    fn files_beyond_8_gib_have_their_size_twice() {
+        let entry = super::Entry {
+            kind: Kind::File,
+            path: b"big",
+            target: b"",
+            size: 9 << 30,
+            attributes: Attributes {
+                gid: 26,
+                ..ATTRIBUTES
+            },
+        };
+        assert_eq!(entry.pax_records(), b"19 size=9663676416\n");
+        let block = entry.to_block();
+        assert_eq!(block[124..136], [0x80, 0, 0, 0, 0, 0, 0, 2, 0x40, 0, 0, 0]);
+        let header = ::tar::Header::from_byte_slice(&block);
+        assert_eq!(header.entry_size().unwrap(), 9 << 30);
+        let below = super::Entry {
+            size: (8 << 30) - 1,
+            ..entry
+        };
+        assert_eq!(below.pax_records(), b"");
+        assert_eq!(&below.to_block()[124..136], b"77777777777\0");
+    }
+
+    #[test]
+    fn a_pax_record_counts_its_own_length() {
+        for length in 0..1200 {
+            let mut records = Vec::new();
+            push_pax_record(&mut records, "path", &vec![b'x'; length]);
+            let text = String::from_utf8(records).unwrap();
+            let (said, _) = text.split_once(' ').unwrap();
+            assert_eq!(said.parse(), Ok(text.len()));
+        }
+    }
+
+    #[test]
+    fn readers_and_writers_that_fail_are_told_apart() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("disk"))
+            }
+        }
+        let error = TarWriter::new(Vec::new())
+            .append_file("base/1", 10, ATTRIBUTES, Broken)
+            .unwrap_err();
+        assert!(matches!(error, TarError::Read { path, .. } if path == "base/1"));
+        let mut full = [0; 600];
+        let error = TarWriter::new(&mut full[..])
+            .append_bytes("base/1", &[0; 1000], ATTRIBUTES)
+            .unwrap_err();
+        assert!(matches!(error, TarError::Write(_)));
+    }
 }

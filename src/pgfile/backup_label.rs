@@ -120,3 +120,86 @@ fn parse_start(value: &str) -> Option<(Lsn, SegmentName)> {
     let (lsn, rest) = value.split_once(" (file ")?;
     Some((lsn.parse().ok()?, rest.strip_suffix(')')?.parse().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PRIMARY: &str = include_str!("../../tests/fixtures/postgresql/backup_label-15");
+    const STANDBY: &str = include_str!("../../tests/fixtures/postgresql/backup_label-15-standby");
+    const PRIMARY_18: &str = include_str!("../../tests/fixtures/postgresql/backup_label-18");
+    const HISTORY: &str =
+        include_str!("../../tests/fixtures/postgresql/000000010000000000000002.00000028.backup");
+
+    fn primary() -> BackupLabel {
+        BackupLabel {
+            start_lsn: "0/2000028".parse().unwrap(),
+            start_segment: "000000010000000000000002".parse().unwrap(),
+            checkpoint_lsn: "0/2000060".parse().unwrap(),
+            from_standby: false,
+            start_timeline: TimelineId::FIRST,
+            start_time: "2026-11-21 08:16:34 UTC".to_owned(),
+            label: "a \"label\", Łódź".to_owned(),
+            incremental_from: None,
+        }
+    }
+
+    #[test]
+    fn labels_of_real_backups_are_read() {
+        assert_eq!(BackupLabel::parse(PRIMARY).unwrap(), primary());
+        let standby = BackupLabel::parse(STANDBY).unwrap();
+        assert!(standby.from_standby);
+        assert_eq!(standby.start_lsn.to_string(), "0/30093F8");
+        let newer = BackupLabel::parse(PRIMARY_18).unwrap();
+        assert_eq!(newer.label, "v2");
+    }
+
+    #[test]
+    fn the_history_file_in_the_archive_reads_as_the_label() {
+        assert_eq!(BackupLabel::parse(HISTORY).unwrap(), primary());
+    }
+
+    #[test]
+    fn an_incremental_backup_says_what_it_builds_on() {
+        let text = format!("{PRIMARY}INCREMENTAL FROM LSN: 0/1000028\nINCREMENTAL FROM TLI: 1\n");
+        let label = BackupLabel::parse(&text).unwrap();
+        assert_eq!(label.incremental_from, Some("0/1000028".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_label_cannot_pass_for_another_line() {
+        let text = PRIMARY.replace("Łódź", "\nSTART TIMELINE: 7\nSTART WAL LOCATION: 9/9");
+        let label = BackupLabel::parse(&text).unwrap();
+        assert_eq!(label.start_timeline, TimelineId::FIRST);
+        assert_eq!(label.start_lsn, primary().start_lsn);
+    }
+
+    #[test]
+    fn a_label_without_a_line_or_with_a_wrong_one_is_refused() {
+        for key in [START, CHECKPOINT, FROM, START_TIME, LABEL, TIMELINE] {
+            let without = PRIMARY.replace(&format!("{key}:"), "X:");
+            let expected = BackupLabelError::Missing { key };
+            assert_eq!(BackupLabel::parse(&without).unwrap_err(), expected);
+        }
+        for (old, new, key) in [
+            ("0/2000028 (file", "0/2000028 (pile", START),
+            ("0/2000060", "2000060", CHECKPOINT),
+            ("primary", "elsewhere", FROM),
+            ("TIMELINE: 1", "TIMELINE: 0", TIMELINE),
+        ] {
+            let error = BackupLabel::parse(&PRIMARY.replace(old, new)).unwrap_err();
+            assert!(matches!(error, BackupLabelError::Value { key: named, .. } if named == key));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(at in 0usize..200, noise in "\\PC{0,20}") {
+            let at = (0..=at).rev().find(|at| PRIMARY.is_char_boundary(*at)).unwrap();
+            let _ = BackupLabel::parse(&PRIMARY[..at]);
+            let _ = BackupLabel::parse(&format!("{}{noise}{}", &PRIMARY[..at], &PRIMARY[at..]));
+            let _ = BackupLabel::parse(&noise);
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! `global/pg_control`: who a cluster is and where its log stands.
 //!
-//! Source: `ControlFileData` and `CheckPoint`, src/include/catalog/pg_control.h, PostgreSQL 13
-//! to 18, as laid out by 64-bit compilers. Version 1300 serves 13 to 17; 1800, of 18, differs
+//! Source: `ControlFileData` and `CheckPoint`, `src/include/catalog/pg_control.h`, PostgreSQL
+//! 13 to 18, as laid out by 64-bit compilers. Version 1300 serves 13 to 17; 1800, of 18, differs
 //! behind the fields read here alone. Not here: writing it.
 
 use std::fmt;
@@ -241,5 +241,134 @@ impl Fields<'_> {
     fn timeline(&self, offset: usize, field: &'static str) -> Result<TimelineId, ControlFileError> {
         let value = self.u32(offset);
         TimelineId::new(value).ok_or(ControlFileError::Field { field, value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RUNNING: &[u8] = include_bytes!("../../tests/fixtures/postgresql/pg_control-15");
+    const STANDBY: &[u8] = include_bytes!("../../tests/fixtures/postgresql/pg_control-15-standby");
+    const STOPPED: &[u8] =
+        include_bytes!("../../tests/fixtures/postgresql/pg_control-15-shut-down");
+    const RUNNING_18: &[u8] = include_bytes!("../../tests/fixtures/postgresql/pg_control-18");
+
+    /// What `pg_controldata` says of `pg_control-15`.
+    fn running() -> ControlFile {
+        ControlFile {
+            system_id: 7_710_535_714_366_482_761,
+            control_version: 1300,
+            catalog_version: 202_209_061,
+            state: ClusterState::InProduction,
+            checkpoint_lsn: "0/2000060".parse().unwrap(),
+            redo_lsn: "0/2000028".parse().unwrap(),
+            timeline: TimelineId::FIRST,
+            previous_timeline: TimelineId::FIRST,
+            min_recovery_lsn: Lsn::new(0),
+            min_recovery_timeline: None,
+            backup_start_lsn: Lsn::new(0),
+            backup_end_lsn: Lsn::new(0),
+            is_backup_end_required: false,
+            block_size: 8192,
+            wal_block_size: 8192,
+            segment_size: SegmentSize::DEFAULT,
+            has_data_checksums: true,
+        }
+    }
+
+    /// A changed file with the checksum that the change makes.
+    fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
+        let checksum = crc32c::crc32c(&bytes[..288]).to_le_bytes();
+        bytes[288..292].copy_from_slice(&checksum);
+        bytes
+    }
+
+    #[test]
+    fn control_files_say_what_pg_controldata_says() {
+        assert_eq!(ControlFile::parse(RUNNING).unwrap(), running());
+        let standby = ControlFile {
+            state: ClusterState::InArchiveRecovery,
+            checkpoint_lsn: "0/3009430".parse().unwrap(),
+            redo_lsn: "0/30093F8".parse().unwrap(),
+            min_recovery_lsn: "0/30094A8".parse().unwrap(),
+            min_recovery_timeline: Some(TimelineId::FIRST),
+            ..running()
+        };
+        assert_eq!(ControlFile::parse(STANDBY).unwrap(), standby);
+        let stopped = ControlFile {
+            state: ClusterState::ShutDown,
+            checkpoint_lsn: "0/4000028".parse().unwrap(),
+            redo_lsn: "0/4000028".parse().unwrap(),
+            ..running()
+        };
+        assert_eq!(ControlFile::parse(STOPPED).unwrap(), stopped);
+        let running_18 = ControlFile {
+            system_id: 7_710_535_719_773_940_117,
+            control_version: 1800,
+            catalog_version: 202_506_291,
+            checkpoint_lsn: "0/1000080".parse().unwrap(),
+            redo_lsn: "0/1000028".parse().unwrap(),
+            segment_size: SegmentSize::new(4 << 20).unwrap(),
+            ..running()
+        };
+        assert_eq!(ControlFile::parse(RUNNING_18).unwrap(), running_18);
+    }
+
+    #[test]
+    fn the_catalog_version_is_that_of_the_table_of_versions() {
+        for (bytes, number) in [(RUNNING, 150_000), (RUNNING_18, 180_000)] {
+            let version = crate::domain::version::ServerVersion::from_number(number).unwrap();
+            assert_eq!(
+                ControlFile::parse(bytes).unwrap().catalog_version,
+                version.catalog
+            );
+        }
+    }
+
+    #[test]
+    fn a_cluster_without_data_checksums_says_so() {
+        let mut bytes = RUNNING.to_vec();
+        bytes[252] = 0;
+        let control = ControlFile::parse(&with_checksum(bytes)).unwrap();
+        assert!(!control.has_data_checksums);
+    }
+
+    #[test]
+    fn a_control_file_that_cannot_be_trusted_is_refused() {
+        let change = |at: usize, byte: u8| {
+            let mut bytes = RUNNING.to_vec();
+            bytes[at] = byte;
+            bytes
+        };
+        let short = ControlFile::parse(&RUNNING[..295]).unwrap_err();
+        assert_eq!(short, ControlFileError::Short { length: 295 });
+        let version = ControlFile::parse(&change(8, 0)).unwrap_err();
+        assert_eq!(version, ControlFileError::Version { version: 0x500 });
+        assert_eq!(version.kind(), Kind::Unsupported);
+        let checksum = ControlFile::parse(&change(100, 1)).unwrap_err();
+        assert!(matches!(checksum, ControlFileError::Checksum { .. }));
+        for (at, byte, field) in [
+            (16, 7, "state"),
+            (48, 0, "timeline"),
+            (228, 1, "WAL segment size"),
+        ] {
+            let error = ControlFile::parse(&with_checksum(change(at, byte))).unwrap_err();
+            assert!(
+                matches!(error, ControlFileError::Field { field: named, .. } if named == field)
+            );
+            assert_eq!(error.kind(), Kind::Corrupt);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(at in 0usize..288, byte: u8, length in 0usize..=512) {
+            let mut bytes = RUNNING.to_vec();
+            bytes[at] = byte;
+            let _ = ControlFile::parse(&bytes[..length]);
+            let _ = ControlFile::parse(&with_checksum(bytes));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Pages of data files: their LSN and their checksum.
 //!
 //! Source: `PageHeaderData`, src/include/storage/bufpage.h, and the algorithm that
-//! src/include/storage/checksum_impl.h describes, PostgreSQL 18; the same since 9.3. The page
+//! `src/include/storage/checksum_impl.h` describes, PostgreSQL 18; the same since 9.3. The page
 //! is read as rows of 32 numbers, and each column is hashed on its own by a variant of FNV-1a,
 //! so that a compiler makes vector instructions of it. Not here: which files have pages.
 
@@ -129,16 +129,107 @@ pub fn checksum(page: &[u8], block_number: u32) -> u16 {
     u16::try_from(folded % 65_535 + 1).expect("a remainder of 65535, and one")
 }
 
-#[inline(always)]
+#[inline]
 fn numbers(row: &[u8; ROW_BYTES]) -> [u32; COLUMNS] {
     let (words, _) = row.as_chunks::<4>();
     std::array::from_fn(|column| u32::from_le_bytes(words[column]))
 }
 
-#[inline(always)]
+#[inline]
 fn mix(sums: &mut [u32; COLUMNS], row: &[u32; COLUMNS]) {
     for (sum, value) in sums.iter_mut().zip(row) {
         let mixed = *sum ^ value;
         *sum = mixed.wrapping_mul(PRIME) ^ (mixed >> 17);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEAP: &[u8] = include_bytes!("../../tests/fixtures/postgresql/page-15-heap-100");
+    const PAGES: [(&[u8], u32); 5] = [
+        (HEAP, 100),
+        (
+            include_bytes!("../../tests/fixtures/postgresql/page-15-btree-3"),
+            3,
+        ),
+        (
+            include_bytes!("../../tests/fixtures/postgresql/page-15-gin-10"),
+            10,
+        ),
+        (
+            include_bytes!("../../tests/fixtures/postgresql/page-15-fsm-2"),
+            2,
+        ),
+        (
+            include_bytes!("../../tests/fixtures/postgresql/page-18-heap-7"),
+            7,
+        ),
+    ];
+
+    #[test]
+    fn real_pages_are_valid_where_they_belong() {
+        for (page, block_number) in PAGES {
+            assert_eq!(verify(page, block_number), PageState::Valid);
+            let elsewhere = verify(page, block_number + 1);
+            assert!(matches!(elsewhere, PageState::Invalid { .. }));
+        }
+    }
+
+    #[test]
+    fn a_page_says_who_changed_it_last() {
+        let PageState::Invalid { lsn: said, .. } = verify(HEAP, 0) else {
+            panic!("block 100 is not block 0");
+        };
+        assert_eq!(said, lsn(HEAP));
+        assert!(
+            said > Lsn::new(1 << 24) && said < Lsn::new(1 << 26),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn zeros_are_a_new_page_and_almost_zeros_are_not() {
+        let mut page = [0; 8192];
+        assert_eq!(verify(&page, 5), PageState::New);
+        page[8000] = 1;
+        assert!(matches!(verify(&page, 5), PageState::Invalid { .. }));
+        // Even with the checksum of its bytes: no page is written before it is initialized.
+        let own = checksum(&page, 5);
+        page[8..10].copy_from_slice(&own.to_le_bytes());
+        assert!(matches!(verify(&page, 5), PageState::Invalid { .. }));
+    }
+
+    #[test]
+    fn what_is_no_page_by_its_length_is_invalid() {
+        for length in [0, 23, 24, 100, 8191] {
+            let state = verify(&HEAP[..length], 100);
+            assert!(matches!(state, PageState::Invalid { .. }), "{length}");
+        }
+        assert_eq!(lsn(&HEAP[..7]), Lsn::new(lsn(HEAP).to_u64() & !0xFFFF_FFFF));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found() {
+        for (page, block_number) in PAGES {
+            for bit in (0..page.len() * 8).step_by(257) {
+                let mut page = page.to_vec();
+                page[bit / 8] ^= 1 << (bit % 8);
+                let state = verify(&page, block_number);
+                assert!(matches!(state, PageState::Invalid { .. }), "{bit}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn other_page_sizes_have_checksums_too(shift in 9u32..16, byte in 1u8.., block_number: u32) {
+            let mut page = vec![byte; 1 << shift];
+            let own = checksum(&page, block_number);
+            page[8..10].copy_from_slice(&own.to_le_bytes());
+            prop_assert_eq!(verify(&page, block_number), PageState::Valid);
+        }
     }
 }

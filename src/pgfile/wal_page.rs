@@ -1,7 +1,7 @@
 //! The header of a segment's first page, which says whose log it is and where it belongs.
 //!
-//! Source: `XLogLongPageHeaderData`, PostgreSQL 18, src/include/access/xlog_internal.h; the
-//! same since 9.3. Not here: records, and the short headers of the other pages.
+//! Source: `XLogLongPageHeaderData`, PostgreSQL 18, `src/include/access/xlog_internal.h`;
+//! the same since 9.3. Not here: records, and the short headers of the other pages.
 
 use crate::domain::lsn::Lsn;
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
@@ -119,4 +119,83 @@ fn field<const N: usize>(header: &[u8; SEGMENT_HEADER_BYTES], offset: usize) -> 
         .first_chunk()
         .copied()
         .expect("offsets are constants within the header")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FIRST: &[u8] = include_bytes!("../../tests/fixtures/postgresql/wal-15");
+    const PROMOTED: &[u8] = include_bytes!("../../tests/fixtures/postgresql/wal-15-timeline-2");
+    const SMALL: &[u8] = include_bytes!("../../tests/fixtures/postgresql/wal-18-4-MiB");
+
+    fn name(text: &str) -> SegmentName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn real_segments_say_where_they_belong() {
+        let first = SegmentHeader::parse(FIRST).unwrap();
+        let expected = SegmentHeader {
+            magic: 0xD110,
+            timeline: TimelineId::FIRST,
+            page_address: "0/1000000".parse().unwrap(),
+            system_id: 7_710_535_714_366_482_761,
+            segment_size: SegmentSize::DEFAULT,
+            block_size: 8192,
+        };
+        assert_eq!(first, expected);
+        assert_eq!(first.version().unwrap().major, 15);
+        assert!(first.belongs_to(name("000000010000000000000001")));
+        assert!(!first.belongs_to(name("000000010000000000000002")));
+        assert!(!first.belongs_to(name("000000010000000100000001")));
+
+        let small = SegmentHeader::parse(SMALL).unwrap();
+        assert_eq!(small.version().unwrap().major, 18);
+        assert_eq!(small.system_id, 7_710_535_719_773_940_117);
+        assert_eq!(small.segment_size, SegmentSize::new(4 << 20).unwrap());
+        assert!(small.belongs_to(name("000000010000000000000004")));
+        assert!(!small.belongs_to(name("000000010000000000000400")));
+    }
+
+    #[test]
+    fn the_first_segment_of_a_timeline_begins_on_the_one_before() {
+        let promoted = SegmentHeader::parse(PROMOTED).unwrap();
+        assert_eq!(promoted.timeline, TimelineId::FIRST);
+        assert!(promoted.belongs_to(name("000000020000000000000003")));
+    }
+
+    #[test]
+    fn what_is_no_segment_is_refused() {
+        let check = |bytes: &[u8], expected| {
+            assert_eq!(SegmentHeader::parse(bytes).unwrap_err(), expected);
+        };
+        let change = |at: usize, byte: u8| {
+            let mut bytes = FIRST.to_vec();
+            bytes[at] = byte;
+            bytes
+        };
+        let wrong = |field, value| SegmentHeaderError::Field { field, value };
+        check(&FIRST[..39], SegmentHeaderError::Short { length: 39 });
+        check(&[0; 8192], SegmentHeaderError::Unwritten);
+        check(
+            &change(2, 0),
+            SegmentHeaderError::NotFirst { magic: 0xD110 },
+        );
+        check(&change(4, 0), wrong("timeline", 0));
+        check(&change(32, 1), wrong("segment size", (16 << 20) + 1));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(at in 0usize..40, byte: u8, length in 0usize..64) {
+            let mut bytes = FIRST.to_vec();
+            bytes[at] = byte;
+            let _ = SegmentHeader::parse(&bytes[..length]);
+            if let Ok(header) = SegmentHeader::parse(&bytes) {
+                let _ = header.belongs_to(name("FFFFFFFFFFFFFFFFFFFFFFFF"));
+            }
+        }
+    }
 }
