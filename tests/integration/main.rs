@@ -4,8 +4,12 @@
 #![expect(
     clippy::panic,
     clippy::print_stderr,
-    reason = "helpers of tests fail the test and talk to the person who reads it"
+    reason = "helpers of tests fail the test, and say what it did when it failed"
 )]
 
+mod bucket;
+mod crash;
 mod harness;
+mod restore_truth;
 mod stores;
+mod timelines;

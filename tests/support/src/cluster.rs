@@ -66,6 +66,7 @@ pub struct Cluster {
     directory: PathBuf,
     socket_directory: PathBuf,
     log_path: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 /// What every cluster of a test has in its postgresql.conf: small, and quick to stop.
@@ -121,7 +122,15 @@ impl Cluster {
             directory,
             socket_directory: scratch.make(&format!("{name}.sock")),
             log_path: scratch.path().join(format!("{name}.log")),
+            environment: Vec::new(),
         }
+    }
+
+    /// The same with these variables for the server, and so for the commands it runs.
+    #[must_use]
+    pub fn with_environment(mut self, environment: &[(String, String)]) -> Self {
+        self.environment.extend_from_slice(environment);
+        self
     }
 
     /// Its data directory.
@@ -172,7 +181,13 @@ impl Cluster {
     /// Starts it; fails the test with its log if it does not become ready.
     #[track_caller]
     pub fn start(&self) {
-        let ended = self.try_start();
+        self.start_with(&[]);
+    }
+
+    /// Starts it with settings that outrank its files; fails the test if it does not become ready.
+    #[track_caller]
+    pub fn start_with(&self, settings: &[&str]) {
+        let ended = self.try_start(settings);
         assert!(
             ended.status.success(),
             "{} does not start: {}\n--- log\n{}",
@@ -183,8 +198,12 @@ impl Cluster {
     }
 
     /// Tries to start it, and waits until it is ready or gives up.
-    pub fn try_start(&self) -> Ended {
-        let options = format!("-k {} -p 5432", self.socket_directory.display());
+    pub fn try_start(&self, settings: &[&str]) -> Ended {
+        let mut options = format!("-k {} -p 5432", self.socket_directory.display());
+        for setting in settings {
+            options.push_str(" -c ");
+            options.push_str(setting);
+        }
         self.control(&["-w", "-t", "180", "-o", &options, "start"])
     }
 
@@ -236,7 +255,7 @@ impl Cluster {
         let sql = self.sql();
         // A switch of an empty segment does nothing: write something first.
         let segment =
-            sql.value("SELECT pg_walfile_name(pg_logical_emit_message(false, 'test', 'switch')); ");
+            sql.value("SELECT pg_walfile_name(pg_logical_emit_message(false, 'test', 'switch'))");
         sql.run("SELECT pg_switch_wal()");
         self.wait_for_archived(&segment);
         segment
@@ -265,6 +284,7 @@ impl Cluster {
             .arg("-l")
             .arg(&self.log_path)
             .args(arguments)
+            .envs(self.environment.iter().cloned())
             .current_dir("/tmp");
         self.account.apply(&mut command);
         process::run(&mut command)

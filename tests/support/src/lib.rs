@@ -21,3 +21,5 @@ pub mod report;
 pub mod scratch;
 pub mod sql;
 pub mod wait;
+pub mod workload;
+pub mod world;

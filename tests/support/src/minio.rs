@@ -121,14 +121,18 @@ fn free_port() -> u16 {
         .port()
 }
 
-/// Asks MinIO's own readiness page, in the plainest HTTP there is.
+/// Whether it says that it is ready, and serves: it answers 503 for a moment after it says so.
 fn is_ready(port: u16) -> bool {
-    let Ok(mut connection) = TcpStream::connect(("127.0.0.1", port)) else {
-        return false;
-    };
-    let request = "GET /minio/health/ready HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n";
+    status_of(port, "/minio/health/ready").is_some_and(|status| status == *b"200")
+        && status_of(port, &format!("/{BUCKET}")).is_some_and(|status| status == *b"403")
+}
+
+/// The status of a page, in the plainest HTTP there is.
+fn status_of(port: u16, path: &str) -> Option<[u8; 3]> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+    connection.write_all(request.as_bytes()).ok()?;
     let mut answer = [0; 12];
-    connection.write_all(request.as_bytes()).is_ok()
-        && connection.read_exact(&mut answer).is_ok()
-        && answer.ends_with(b"200")
+    connection.read_exact(&mut answer).ok()?;
+    answer[9..].try_into().ok()
 }

@@ -1,0 +1,92 @@
+//! What is in the bucket, read without the program: the witness of the crash tests.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+
+use cellarman::codec::Codec;
+use cellarman::codec::decompress::decompressor;
+use cellarman::store::config::{S3Config, S3Credentials, StoreConfig};
+use cellarman::store::open::open;
+use cellarman::store::{ListRequest, ObjectKey, ObjectStore};
+use futures::TryStreamExt;
+use secrecy::SecretString;
+use testbed::minio::{BUCKET, CREDENTIALS, Minio};
+use tokio::runtime::Runtime;
+
+/// The bucket of a test's MinIO.
+pub(crate) struct Bucket {
+    runtime: Runtime,
+    store: Arc<dyn ObjectStore>,
+}
+
+impl Bucket {
+    /// Opens it.
+    pub(crate) fn of(minio: &Minio) -> Self {
+        let credentials = S3Credentials::Static {
+            access_key_id: CREDENTIALS.0.to_owned(),
+            secret_access_key: SecretString::from(CREDENTIALS.1),
+            session_token: None,
+        };
+        let mut config = S3Config::new(BUCKET, credentials);
+        config.endpoint_url = Some(minio.endpoint().parse().expect("a URL"));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let store = runtime
+            .block_on(open(&StoreConfig::S3(Box::new(config))))
+            .expect("the bucket opens");
+        Self { runtime, store }
+    }
+
+    /// The keys that begin with `prefix`, and the sizes of their objects.
+    pub(crate) fn list(&self, prefix: &str) -> BTreeMap<String, u64> {
+        self.runtime.block_on(async {
+            let mut found = BTreeMap::new();
+            let mut request = ListRequest {
+                prefix: prefix.to_owned(),
+                ..ListRequest::default()
+            };
+            loop {
+                let page = self.store.list(&request).await.expect("a listing");
+                for object in page.objects {
+                    found.insert(object.key.as_str().to_owned(), object.size);
+                }
+                match page.next {
+                    Some(token) => request.token = Some(token),
+                    None => return found,
+                }
+            }
+        })
+    }
+
+    /// The bytes of an object.
+    pub(crate) fn get(&self, key: &str) -> Vec<u8> {
+        self.runtime.block_on(async {
+            let body = self
+                .store
+                .get(&ObjectKey::new(key), None)
+                .await
+                .expect("an object");
+            let chunks: Vec<_> = body.chunks.try_collect().await.expect("its bytes");
+            chunks.concat()
+        })
+    }
+
+    /// The WAL files below `prefix`: what they are called and what they hold, decompressed.
+    pub(crate) fn wal_files(&self, prefix: &str) -> BTreeMap<String, Vec<u8>> {
+        let keys = self.list(prefix).into_keys();
+        keys.map(|key| {
+            let stored = self.get(&key);
+            let (path, codec) = Codec::split_suffix(&key);
+            let mut bytes = Vec::new();
+            decompressor(stored.as_slice(), codec)
+                .and_then(|mut reader| reader.read_to_end(&mut bytes))
+                .unwrap_or_else(|error| panic!("{key} does not decompress: {error}"));
+            let name = path.rsplit('/').next().unwrap_or(path);
+            (name.to_owned(), bytes)
+        })
+        .collect()
+    }
+}

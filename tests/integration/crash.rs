@@ -1,0 +1,318 @@
+//! The program killed at random moments: what was acknowledged stays, what was not never looks done.
+//!
+//! `CELLARMAN_SEED` repeats a run; a full one kills fifty times.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testbed::cluster::{Cluster, Release};
+use testbed::or_not_run;
+use testbed::report;
+use testbed::workload::{self, Workload};
+use testbed::world::{PATH, SERVER, World};
+
+use crate::bucket::Bucket;
+
+/// Starts a command, kills it after `delay` unless it ends before, and says how it ended:
+/// its exit code, or nothing when the kill was in time.
+fn kill_after(command: &mut Command, delay: Duration) -> Option<i32> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let deadline = Instant::now() + delay;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().expect("a child of ours") {
+            return status.code();
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().expect("a child of ours");
+    child.wait().expect("a child of ours").code()
+}
+
+/// A moment between now and a little after `usual`, the time that the whole run takes.
+fn moment(random: &mut fastrand::Rng, usual: Duration) -> Duration {
+    usual.mul_f64(random.f64() * 1.05)
+}
+
+#[test]
+fn an_archiver_killed_at_any_moment_has_stored_what_it_acknowledged() {
+    let world = or_not_run!(World::new(
+        env!("CARGO_BIN_EXE_cellarman"),
+        Release::distribution()
+    ));
+    let mut random = report::random("crash archive");
+    let kills = report::count(5, 20);
+    let directory = fill_with_wal(&world, kills * 6);
+    let archiver = Archiver {
+        world: &world,
+        bucket: Bucket::of(&world.minio),
+        directory,
+    };
+    let usual = archiver.archive_one();
+    let mut killed = 0;
+    while killed < kills {
+        let Some(path) = archiver.next_ready() else {
+            panic!("{killed} of {kills} kills came in time: make more WAL")
+        };
+        match kill_after(&mut archiver.command(&path), moment(&mut random, usual)) {
+            Some(0) => archiver.acknowledge(&path),
+            Some(code) => panic!("archiving {path} failed with {code}"),
+            None => killed += 1,
+        }
+        archiver.check();
+    }
+    // Killed or not, PostgreSQL asks again until it is told that the file is stored.
+    while archiver.next_ready().is_some() {
+        archiver.archive_one();
+    }
+    archiver.check();
+}
+
+/// A stopped cluster with so many WAL files to archive; its data directory.
+fn fill_with_wal(world: &World, segments: u32) -> PathBuf {
+    let cluster = Cluster::create(
+        &world.release,
+        &world.scratch,
+        "primary",
+        &["--wal-segsize=1"],
+    );
+    cluster.configure("archive_mode = on\narchive_command = 'false'\nmax_wal_size = 1GB");
+    cluster.start();
+    let sql = cluster.sql();
+    sql.run("CREATE TABLE t (note text)");
+    for _ in 0..segments {
+        sql.run("INSERT INTO t SELECT md5(random()::text) FROM generate_series(1, 400)");
+        sql.run("SELECT pg_switch_wal()");
+    }
+    cluster.stop_at_once();
+    cluster.directory().to_path_buf()
+}
+
+/// PostgreSQL's archiver, as far as it matters: it asks for the oldest file that is ready.
+struct Archiver<'a> {
+    world: &'a World,
+    bucket: Bucket,
+    directory: PathBuf,
+}
+
+impl Archiver<'_> {
+    fn status(&self, ending: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.directory.join("pg_wal/archive_status"));
+        let mut names: Vec<String> = entries
+            .expect("a pg_wal")
+            .filter_map(|entry| {
+                let name = entry.expect("an entry").file_name().into_string().ok()?;
+                Some(name.strip_suffix(ending)?.to_owned())
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn next_ready(&self) -> Option<String> {
+        let name = self.status(".ready").into_iter().next()?;
+        Some(format!("pg_wal/{name}"))
+    }
+
+    fn command(&self, path: &str) -> Command {
+        let mut command = self.world.cellarman.command(&[
+            "wal",
+            "archive",
+            "--compression",
+            "gzip",
+            "--jobs",
+            "4",
+            path,
+        ]);
+        command.current_dir(&self.directory);
+        command
+    }
+
+    /// Archives the next file without a kill; how long it took.
+    fn archive_one(&self) -> Duration {
+        let path = self.next_ready().expect("a file that is ready");
+        let ended = testbed::process::run(&mut self.command(&path));
+        ended.ok();
+        self.acknowledge(&path);
+        ended.took
+    }
+
+    fn acknowledge(&self, path: &str) {
+        let name = path.trim_start_matches("pg_wal/");
+        let status = self.directory.join("pg_wal/archive_status");
+        fs::rename(
+            status.join(format!("{name}.ready")),
+            status.join(format!("{name}.done")),
+        )
+        .expect("the status changes");
+    }
+
+    /// What is acknowledged is in the store, and what is in the store is whole and ours.
+    fn check(&self) {
+        let stored = self.bucket.wal_files(&format!("{PATH}/{SERVER}/wals/"));
+        for (name, bytes) in &stored {
+            let local = fs::read(self.directory.join("pg_wal").join(name));
+            let local = local.unwrap_or_else(|error| panic!("{name} is stored: {error}"));
+            assert!(local == *bytes, "{name} is stored with other bytes");
+        }
+        for name in self.status(".done") {
+            assert!(stored.contains_key(&name), "{name} is not in the store");
+        }
+    }
+}
+
+#[test]
+fn a_backup_killed_at_any_moment_is_never_done() {
+    let world = or_not_run!(World::new(
+        env!("CARGO_BIN_EXE_cellarman"),
+        Release::distribution()
+    ));
+    let mut random = report::random("crash backup");
+    let primary = world.primary(&["-k"], &[]);
+    let workload = Workload::start(&primary);
+    workload.advance(50);
+    // Slowed down, so that the kills fall into the copy and not only before it.
+    let limit = ["--max-bandwidth", "10MB"];
+    let usual = world.back_up(&primary, &limit).took;
+    let words = [
+        "backup",
+        "create",
+        "--immediate-checkpoint",
+        limit[0],
+        limit[1],
+    ];
+    for _ in 0..report::count(4, 15) {
+        let before = backups(&world);
+        let delay = moment(&mut random, usual);
+        let code = kill_after(&mut world.beside(&primary).command(&words), delay);
+        assert!(code.is_none_or(|code| code == 0), "exit code {code:?}");
+        let after = backups(&world);
+        let new: Vec<_> = after
+            .iter()
+            .filter(|(id, _)| !before.contains_key(*id))
+            .collect();
+        eprintln!("killed after {delay:?}: {new:?}");
+        if code.is_none() {
+            assert!(
+                new.iter().all(|(_, status)| *status == "STARTED"),
+                "{new:?}"
+            );
+        }
+        world.back_up(&primary, &[]);
+        let healed = backups(&world);
+        for (id, _) in new.iter().filter(|(_, status)| *status != "DONE") {
+            assert_eq!(healed.get(*id).map(String::as_str), Some("FAILED"), "{id}");
+        }
+        assert_eq!(uploads_under_way(&world), 0, "uploads were left behind");
+    }
+    let count = workload.stop();
+    primary.archive_now();
+    let restored = world.restore("restored", &[]);
+    restored.start_with(&["archive_mode=off"]);
+    restored.wait_until_recovered();
+    assert_eq!(workload::verify(&restored.sql()), count);
+}
+
+/// The backups and their status, from the records in the bucket.
+fn backups(world: &World) -> BTreeMap<String, String> {
+    let bucket = Bucket::of(&world.minio);
+    let prefix = format!("{PATH}/{SERVER}/base/");
+    let keys = bucket.list(&prefix).into_keys();
+    keys.filter(|key| key.ends_with("/backup.info"))
+        .map(|key| {
+            let id = key[prefix.len()..].split('/').next().unwrap_or_default();
+            let text = String::from_utf8(bucket.get(&key)).expect("UTF-8");
+            let field = |name: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(name));
+                line.unwrap_or_else(|| panic!("{key} without {name}"))
+                    .to_owned()
+            };
+            let (status, end_time) = (field("status="), field("end_time="));
+            // CloudNativePG takes any backup with both times for a good one.
+            assert_eq!(status == "DONE", end_time != "None", "{key}: {text}");
+            (id.to_owned(), status)
+        })
+        .collect()
+}
+
+/// How many multipart uploads MinIO holds, looked up on its drive: it lists them by key only.
+fn uploads_under_way(world: &World) -> usize {
+    let directory = world.scratch.path().join("minio/.minio.sys/multipart");
+    let entries = |path: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    entries(&directory)
+        .iter()
+        .map(|key| entries(key).len())
+        .sum()
+}
+
+#[test]
+fn a_restore_killed_at_any_moment_leaves_nothing_to_start() {
+    let world = or_not_run!(World::new(
+        env!("CARGO_BIN_EXE_cellarman"),
+        Release::distribution()
+    ));
+    let mut random = report::random("crash restore");
+    let primary = world.primary(&["-k"], &[]);
+    let workload = Workload::start(&primary);
+    workload.advance(100);
+    world.back_up(&primary, &[]);
+    let count = workload.stop();
+    primary.archive_now();
+    let whole = Instant::now();
+    world.restore("whole", &[]);
+    let usual = whole.elapsed();
+    let mut killed = 0;
+    let kills = report::count(5, 15);
+    for attempt in 0..kills * 3 {
+        let name = format!("killed-{attempt}");
+        let words = world.restore_words(&name, &[]);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let delay = moment(&mut random, usual);
+        if let Some(code) = kill_after(&mut world.cellarman.command(&words), delay) {
+            assert_eq!(code, 0, "a restore failed");
+            continue;
+        }
+        killed += 1;
+        eprintln!("killed after {delay:?}");
+        assert_nothing_starts(&world, &name);
+        let restored = world.restore(&name, &[]);
+        restored.start_with(&["archive_mode=off"]);
+        restored.wait_until_recovered();
+        assert_eq!(workload::verify(&restored.sql()), count);
+        if killed == kills {
+            return;
+        }
+    }
+    panic!("only {killed} of {kills} kills came in time");
+}
+
+/// PostgreSQL finds no database in what a killed restore left.
+fn assert_nothing_starts(world: &World, name: &str) {
+    let directory = world.place(name);
+    if !directory.join("global/pg_control").exists() {
+        return;
+    }
+    let left = Cluster::adopt(
+        &world.release,
+        &world.scratch,
+        &format!("{name}.left"),
+        directory,
+    );
+    let ended = left.try_start(&["archive_mode=off"]);
+    assert!(
+        !ended.status.success(),
+        "a killed restore starts: {}",
+        left.log()
+    );
+}

@@ -1,0 +1,135 @@
+//! What most tests begin with: a store, a PostgreSQL release, and the program set up for both.
+
+use std::path::{Path, PathBuf};
+
+use crate::account::Account;
+use crate::cluster::{Cluster, Release};
+use crate::minio::Minio;
+use crate::process::Ended;
+use crate::program::Program;
+use crate::scratch::Scratch;
+use crate::workload;
+
+/// The pieces. Clusters made with it must be dropped before it.
+#[derive(Debug)]
+pub struct World {
+    /// The program, with its store and server.
+    pub cellarman: Program,
+    /// The store.
+    pub minio: Minio,
+    /// The PostgreSQL that clusters are made with.
+    pub release: Release,
+    /// Where all files are.
+    pub scratch: Scratch,
+}
+
+/// The folder in the bucket.
+pub const PATH: &str = "backups";
+/// The server's name in the archive.
+pub const SERVER: &str = "main";
+
+impl World {
+    /// A new one; `binary` is what Cargo built. An error says why the test cannot run.
+    pub fn new(binary: &str, release: Result<Release, String>) -> Result<Self, String> {
+        let release = release?;
+        let scratch = Scratch::new(Account::of_servers()?);
+        let minio = Minio::start(&scratch)?;
+        let url = minio.url(PATH);
+        let endpoint = minio.endpoint();
+        let cellarman = Program::built(binary, &scratch)
+            .with_arguments(&[
+                "--store",
+                &url,
+                "--endpoint-url",
+                &endpoint,
+                "--server",
+                SERVER,
+            ])
+            .with_environment(&minio.environment());
+        Ok(Self {
+            cellarman,
+            minio,
+            release,
+            scratch,
+        })
+    }
+
+    /// A cluster that archives through the program, started, with the workload's tables.
+    pub fn primary(&self, initdb: &[&str], archive_options: &[&str]) -> Cluster {
+        let cluster = Cluster::create(&self.release, &self.scratch, "primary", initdb)
+            .with_environment(self.cellarman.environment());
+        cluster.configure(&self.archiving(archive_options));
+        cluster.start();
+        workload::prepare(&cluster, &self.scratch.make("cold"));
+        cluster
+    }
+
+    /// The settings that make a server archive through the program.
+    pub fn archiving(&self, options: &[&str]) -> String {
+        let words = [&["wal", "archive"], options, &["%p"]].concat();
+        format!(
+            "archive_mode = on\narchive_command = '{}'",
+            self.cellarman.shell_line(&words)
+        )
+    }
+
+    /// The program, talking to `cluster`.
+    pub fn beside(&self, cluster: &Cluster) -> Program {
+        self.cellarman
+            .clone()
+            .with_server(cluster.socket_directory())
+    }
+
+    /// Takes a backup of `cluster`.
+    #[track_caller]
+    pub fn back_up(&self, cluster: &Cluster, options: &[&str]) -> Ended {
+        let words = [&["backup", "create", "--immediate-checkpoint"], options].concat();
+        let ended = self.beside(cluster).run(&words);
+        ended.ok();
+        ended
+    }
+
+    /// The directory that a restore called `name` goes to.
+    pub fn place(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// The words of a restore to the place `name`, the tablespace beside it.
+    pub fn restore_words(&self, name: &str, options: &[&str]) -> Vec<String> {
+        let directory = self.place(name).display().to_string();
+        let tablespace = format!("{}={directory}.cold", self.place("cold").display());
+        [
+            "restore",
+            "--pgdata",
+            &directory,
+            "--tablespace",
+            &tablespace,
+        ]
+        .iter()
+        .chain(options)
+        .map(|&word| word.to_owned())
+        .collect()
+    }
+
+    /// Restores to the place `name`; fails the test unless it succeeds.
+    #[track_caller]
+    pub fn restore(&self, name: &str, options: &[&str]) -> Cluster {
+        let words = self.restore_words(name, options);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.cellarman.run(&words).ok();
+        self.verify_backup(&self.place(name));
+        Cluster::adopt(&self.release, &self.scratch, name, self.place(name))
+            .with_environment(self.cellarman.environment())
+    }
+
+    /// Has `pg_verifybackup` judge a directory, where the release has one.
+    #[track_caller]
+    pub fn verify_backup(&self, directory: &Path) {
+        if let Some(tool) = self.release.tool("pg_verifybackup") {
+            let directory = directory.display().to_string();
+            Program::at(tool, self.scratch.account())
+                .run(&["-n", &directory])
+                .ok();
+        }
+    }
+}
