@@ -1,5 +1,7 @@
 //! The records of backups: reading all of them, one of them, and writing.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::barman::backup_info::BackupInfo;
@@ -10,7 +12,7 @@ use crate::barman::repository::{
 };
 use crate::domain::backup::BackupId;
 use crate::fault;
-use crate::store::error::StoreErrorKind;
+use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::{ListRequest, PutOptions};
 
 /// What became of one folder below `base/`.
@@ -45,7 +47,7 @@ impl Repository {
     async fn read_folder(
         &self,
         id: BackupId,
-        doubled: &std::collections::BTreeSet<BackupId>,
+        doubled: &BTreeSet<BackupId>,
     ) -> Result<Folder, RepositoryError> {
         let info = match self.backup_info(&id).await {
             Ok(info) => info,
@@ -144,7 +146,7 @@ impl Repository {
             Ok(_) => {
                 return Err(RepositoryError::Taken {
                     id: id.clone(),
-                    source: crate::store::error::StoreError {
+                    source: StoreError {
                         operation: "put",
                         subject: key.to_string(),
                         kind: StoreErrorKind::Exists,

@@ -44,6 +44,10 @@ impl Repository {
             let record_key = self.layout.backup_info(id);
             files = self.list_all(self.layout.backup_prefix(id)).await?;
             files.retain(|object| object.key != record_key);
+            let doubled = self.layout.doubled_base_prefix();
+            if doubled != self.layout.base_prefix() {
+                files.extend(self.list_doubled(format!("{doubled}{id}/")).await?);
+            }
         } else if private.is_empty() {
             return Err(self.unknown(id.as_str()));
         }

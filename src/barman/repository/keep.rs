@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::barman::repository::{Repository, RepositoryError};
 use crate::domain::backup::{BackupId, BackupStatus, Keep};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::{ObjectKey, PutOptions};
+use crate::store::{ObjectKey, ObjectMeta, PutOptions};
 
 impl Repository {
     /// The mark on one backup, wherever it lies.
@@ -46,10 +46,7 @@ impl Repository {
         if prefix == self.layout.base_prefix() {
             return Ok(BTreeSet::new());
         }
-        let objects = match self.list_all(prefix.clone()).await {
-            Err(RepositoryError::Store(error)) if is_refused_key(&error) => Vec::new(),
-            listed => listed?,
-        };
+        let objects = self.list_doubled(prefix.clone()).await?;
         let id = |key: &ObjectKey| {
             let (id, rest) = key.as_str().strip_prefix(&prefix)?.split_once('/')?;
             (rest == "annotations/keep")
@@ -60,6 +57,17 @@ impl Repository {
             .iter()
             .filter_map(|object| id(&object.key))
             .collect())
+    }
+
+    /// A listing below the doubled slash.
+    pub(super) async fn list_doubled(
+        &self,
+        prefix: String,
+    ) -> Result<Vec<ObjectMeta>, RepositoryError> {
+        match self.list_all(prefix).await {
+            Err(RepositoryError::Store(error)) if is_refused_key(&error) => Ok(Vec::new()),
+            listed => listed,
+        }
     }
 
     /// Reads a mark: its first line. Words that are not known keep the backup in full, for what is
@@ -114,10 +122,10 @@ impl Repository {
     }
 }
 
-/// Whether the store understood the request and will have no such key.
+/// Whether the store can hold no such key at all: `MinIO` refuses doubled slashes.
 fn is_refused_key(error: &StoreError) -> bool {
     matches!(
         error.kind,
-        StoreErrorKind::Unsupported | StoreErrorKind::Other
+        StoreErrorKind::Unsupported | StoreErrorKind::NotFound
     )
 }

@@ -16,7 +16,7 @@ use futures::StreamExt;
 use crate::barman::backup_info::{BackupInfo, BackupInfoError};
 use crate::barman::layout::{ArchiveName, Layout, UnknownArchive};
 use crate::codec::Codec;
-use crate::domain::backup::{Backup, BackupId, Keep};
+use crate::domain::backup::{Backup, BackupId, BackupStatus, Keep};
 use crate::fault::{Fault, Kind};
 use crate::pgfile::history::HistoryError;
 use crate::store::error::StoreError;
@@ -193,7 +193,7 @@ pub enum RepositoryError {
         /// The backup.
         id: BackupId,
         /// Its state.
-        status: crate::domain::backup::BackupStatus,
+        status: BackupStatus,
     },
     /// Other backups need it.
     #[error("incremental backups need backup {id}: {children}")]
@@ -307,5 +307,7 @@ impl Repository {
     }
 }
 
+#[cfg(test)]
+mod dying_store;
 #[cfg(test)]
 mod tests;

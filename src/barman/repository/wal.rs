@@ -22,15 +22,11 @@ impl Repository {
     /// The first timeline of a cluster has none.
     pub async fn histories(&self) -> Result<Vec<TimelineHistory>, RepositoryError> {
         let files = self.history_files().await?;
-        let mut histories: Vec<TimelineHistory> = stream::iter(files)
+        stream::iter(files)
             .map(|(timeline, key, codec)| self.read_history(timeline, key, codec))
             .buffered(REQUESTS_IN_FLIGHT)
             .try_collect()
-            .await?;
-        // The same history may be stored in several compressions.
-        histories.sort_by_key(TimelineHistory::timeline);
-        histories.dedup_by_key(|history| history.timeline());
-        Ok(histories)
+            .await
     }
 
     async fn history_files(&self) -> Result<Vec<(TimelineId, ObjectKey, Codec)>, RepositoryError> {
@@ -50,9 +46,13 @@ impl Repository {
             }
             request.token = page.next;
             if request.token.is_none() {
-                return Ok(files);
+                break;
             }
         }
+        // The same history may be stored in several compressions: any of them will do.
+        files.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        files.dedup_by_key(|file| file.0);
+        Ok(files)
     }
 
     async fn read_history(
