@@ -176,7 +176,7 @@ fn a_backup_killed_at_any_moment_is_never_done() {
         Release::distribution()
     ));
     let mut random = report::random("crash backup");
-    let primary = world.primary(&["-k"], &[]);
+    let primary = world.primary(&["-k"]);
     let workload = Workload::start(&primary);
     workload.advance(50);
     // Slowed down, so that the kills fall into the copy and not only before it.
@@ -263,7 +263,7 @@ fn a_restore_killed_at_any_moment_leaves_nothing_to_start() {
         Release::distribution()
     ));
     let mut random = report::random("crash restore");
-    let primary = world.primary(&["-k"], &[]);
+    let primary = world.primary(&["-k"]);
     let workload = Workload::start(&primary);
     workload.advance(100);
     world.back_up(&primary, &[]);

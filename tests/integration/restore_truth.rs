@@ -52,7 +52,7 @@ fn each_target_brings_back_its_rows_on_postgresql_18() {
 }
 
 fn check_targets(world: &World, initdb: &[&str]) {
-    let primary = world.primary(initdb, &[]);
+    let primary = world.primary(initdb);
     // Gives the exact time of a commit, which no clock read beside it can.
     primary.configure("track_commit_timestamp = on");
     primary.stop();

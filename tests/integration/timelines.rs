@@ -28,7 +28,7 @@ fn restores_follow_timelines_on_postgresql_18() {
 }
 
 fn check_timelines(world: &World) {
-    let primary = world.primary(&[], &[]);
+    let primary = world.primary(&[]);
     let workload = Workload::start(&primary);
     workload.advance(50);
     world.back_up(&primary, &["--name", "from-primary"]);

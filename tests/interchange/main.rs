@@ -1,3 +1,5 @@
 //! The same bucket used by Cellarman and by Barman Cloud, both ways, on MinIO.
 
+mod base_backups;
 mod harness;
+mod wal;

@@ -15,6 +15,7 @@ use crate::workload;
 pub struct World {
     /// The program, with its store and server.
     pub cellarman: Program,
+    any_server: Program,
     /// The store.
     pub minio: Minio,
     /// The PostgreSQL that clusters are made with.
@@ -36,29 +37,35 @@ impl World {
         let minio = Minio::start(&scratch)?;
         let url = minio.url(PATH);
         let endpoint = minio.endpoint();
-        let cellarman = Program::built(binary, &scratch)
-            .with_arguments(&[
-                "--store",
-                &url,
-                "--endpoint-url",
-                &endpoint,
-                "--server",
-                SERVER,
-            ])
+        let any_server = Program::built(binary, &scratch)
+            .with_arguments(&["--store", &url, "--endpoint-url", &endpoint])
             .with_environment(&minio.environment());
         Ok(Self {
-            cellarman,
+            cellarman: any_server.clone().with_arguments(&["--server", SERVER]),
+            any_server,
             minio,
             release,
             scratch,
         })
     }
 
+    /// The program, with another server's archive.
+    pub fn cellarman_for(&self, server: &str) -> Program {
+        self.any_server
+            .clone()
+            .with_arguments(&["--server", server])
+    }
+
     /// A cluster that archives through the program, started, with the workload's tables.
-    pub fn primary(&self, initdb: &[&str], archive_options: &[&str]) -> Cluster {
+    pub fn primary(&self, initdb: &[&str]) -> Cluster {
+        self.primary_with(initdb, &self.archiving(&[]))
+    }
+
+    /// A cluster with these settings, started, with the workload's tables.
+    pub fn primary_with(&self, initdb: &[&str], settings: &str) -> Cluster {
         let cluster = Cluster::create(&self.release, &self.scratch, "primary", initdb)
             .with_environment(self.cellarman.environment());
-        cluster.configure(&self.archiving(archive_options));
+        cluster.configure(settings);
         cluster.start();
         workload::prepare(&cluster, &self.scratch.make("cold"));
         cluster
@@ -118,6 +125,11 @@ impl World {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.cellarman.run(&words).ok();
         self.verify_backup(&self.place(name));
+        self.adopt(name)
+    }
+
+    /// The cluster that somebody restored to the place `name`.
+    pub fn adopt(&self, name: &str) -> Cluster {
         Cluster::adopt(&self.release, &self.scratch, name, self.place(name))
             .with_environment(self.cellarman.environment())
     }
