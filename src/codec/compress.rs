@@ -6,6 +6,8 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use zstd::stream::raw::CParameter;
+
 use crate::codec::{Codec, Compression};
 
 /// The largest zstd window, as a power of two, whatever the level: 8 MiB.
@@ -13,7 +15,10 @@ use crate::codec::{Codec, Compression};
 /// Levels up to 19 choose no larger one by themselves. Beyond it, a reader needs up to 128 MiB
 /// for the window alone, and Barman's refuses more than 27.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// The highest zstd level whose own window is within [`ZSTD_WINDOW_LOG_MAX`].
+/// The tables that level 19 has for that window. Those of level 22 would take 650 MiB.
+const ZSTD_CHAIN_LOG_MAX: u32 = 24;
+const ZSTD_HASH_LOG_MAX: u32 = 22;
+/// The highest zstd level that keeps within these by itself.
 const ZSTD_UNCAPPED_LEVEL_MAX: i32 = 19;
 
 /// What opens every stream of snappy's framing format.
@@ -138,7 +143,13 @@ fn zstd_encoder<W: Write>(
     let mut encoder = zstd::stream::write::Encoder::new(inner, level)?;
     encoder.include_checksum(true)?;
     if level > ZSTD_UNCAPPED_LEVEL_MAX {
-        encoder.window_log(ZSTD_WINDOW_LOG_MAX)?;
+        for limit in [
+            CParameter::WindowLog(ZSTD_WINDOW_LOG_MAX),
+            CParameter::ChainLog(ZSTD_CHAIN_LOG_MAX),
+            CParameter::HashLog(ZSTD_HASH_LOG_MAX),
+        ] {
+            encoder.set_parameter(limit)?;
+        }
     }
     Ok(encoder)
 }
