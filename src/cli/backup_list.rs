@@ -2,16 +2,108 @@
 
 use std::process::ExitCode;
 
+use chrono::{DateTime, FixedOffset, Utc};
 use clap::Args;
+use serde::Serialize;
 
-use crate::cli::Context;
+use crate::barman::repository::Unreadable;
+use crate::cli::backup_document::BackupDocument;
+use crate::cli::{Context, text};
 use crate::fault::AnyFault;
+use crate::service::catalog::{self, SizedEntry};
+
+const HEADER: [&str; 11] = [
+    "ID",
+    "NAME",
+    "STATUS",
+    "BEGIN (UTC)",
+    "END (UTC)",
+    "SIZE",
+    "STORED",
+    "TIMELINE",
+    "BEGIN WAL",
+    "END WAL",
+    "KEEP",
+];
 
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct ListArguments {}
 
-/// Runs it.
-pub async fn run(_arguments: ListArguments, _context: &Context) -> Result<ExitCode, AnyFault> {
-    Ok(ExitCode::FAILURE)
+/// The JSON document.
+#[derive(Debug, Serialize)]
+struct ListDocument {
+    server: String,
+    backups: Vec<BackupDocument>,
+    unreadable: Vec<UnreadableDocument>,
+}
+
+#[derive(Debug, Serialize)]
+struct UnreadableDocument {
+    id: String,
+    reason: String,
+}
+
+/// Runs it: backups by rising id. Records that cannot be read do not stop it.
+pub async fn run(_arguments: ListArguments, context: &Context) -> Result<ExitCode, AnyFault> {
+    let (repository, output) = (&context.repository, context.output);
+    let catalog = repository.list_backups().await?;
+    let backups = catalog::with_sizes(repository, &catalog).await?;
+    output.json(&ListDocument {
+        server: repository.layout.server().to_string(),
+        backups: backups.iter().map(BackupDocument::from).collect(),
+        unreadable: catalog.unreadable.iter().map(unreadable_document).collect(),
+    });
+    if backups.is_empty() {
+        output.line(format!(
+            "No backups of server {}.",
+            repository.layout.server()
+        ));
+    } else {
+        output.table(&HEADER, backups.iter().map(row).collect());
+    }
+    for unreadable in &catalog.unreadable {
+        output.line(format!("{}: {}", unreadable.id, unreadable.reason));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn unreadable_document(unreadable: &Unreadable) -> UnreadableDocument {
+    UnreadableDocument {
+        id: unreadable.id.to_string(),
+        reason: unreadable.reason.clone(),
+    }
+}
+
+fn row(sized: &SizedEntry) -> Vec<String> {
+    let backup = &sized.entry.backup;
+    let dash = || "-".to_owned();
+    vec![
+        backup.id.to_string(),
+        backup.name.clone().unwrap_or_else(dash),
+        backup.status.to_string(),
+        moment(backup.begin_time),
+        moment(backup.end_time),
+        backup.cluster_size.map_or_else(dash, text::size),
+        text::size(sized.stored_bytes),
+        backup.timeline.map_or_else(dash, |t| t.to_string()),
+        backup.begin_wal.map_or_else(dash, |s| s.to_string()),
+        backup.end_wal.map_or_else(dash, |s| s.to_string()),
+        sized
+            .entry
+            .keep
+            .map_or_else(dash, |k| k.as_str().to_owned()),
+    ]
+}
+
+/// A time under a header that names the zone.
+fn moment(time: Option<DateTime<FixedOffset>>) -> String {
+    time.map_or_else(
+        || "-".to_owned(),
+        |time| {
+            time.with_timezone(&Utc)
+                .format("%Y-%m-%d %H:%M:%S")
+                .to_string()
+        },
+    )
 }

@@ -7,6 +7,7 @@ pub mod args;
 pub mod backup;
 pub mod backup_create;
 pub mod backup_delete;
+pub mod backup_document;
 pub mod backup_keep;
 pub mod backup_list;
 pub mod backup_show;

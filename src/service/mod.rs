@@ -3,6 +3,7 @@
 //! What destroys or restores is a plan first, a value with reasons, and then a run.
 
 pub mod base_backup;
+pub mod catalog;
 pub mod restore;
 pub mod wal_archive;
 pub mod wal_restore;

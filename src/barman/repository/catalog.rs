@@ -183,6 +183,12 @@ impl Repository {
         Ok(self.store.put(&key, text.into(), options).await?)
     }
 
+    /// The bytes of all objects of a backup, as stored.
+    pub async fn stored_bytes(&self, id: &BackupId) -> Result<u64, RepositoryError> {
+        let objects = self.list_all(self.layout.backup_prefix(id)).await?;
+        Ok(objects.iter().map(|object| object.size).sum())
+    }
+
     /// The tars of a backup: the data directory's first, then each tablespace's, pieces in order.
     ///
     /// # Errors

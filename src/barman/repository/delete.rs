@@ -53,6 +53,7 @@ impl Repository {
         }
         Ok(DeletionPlan {
             id: id.clone(),
+            record_key: record.is_some().then(|| self.layout.backup_info(id)),
             record: record.map(doomed),
             files,
             private,

@@ -112,7 +112,11 @@ impl Repository {
 
     /// Removes the mark from a backup; one that has none is left as it is.
     pub async fn release_keep(&self, id: &BackupId) -> Result<(), RepositoryError> {
-        self.backup_info(id).await?;
+        match self.backup_info(id).await {
+            // Whatever the record says, there is one.
+            Ok(_) | Err(RepositoryError::Record { .. } | RepositoryError::NotText { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let [plain, doubled] = self.layout.keep(id);
         let mut keys = vec![plain];
         if self.doubled_keeps().await?.contains(id) {

@@ -86,6 +86,8 @@ pub struct DeletionPlan {
     pub id: BackupId,
     /// Its record as it will stand while the rest goes; `None` when the record is gone already.
     record: Option<BackupInfo>,
+    /// The key of its record, if it is there still.
+    pub record_key: Option<ObjectKey>,
     /// Tars and all else below the backup's folder, but for its record.
     pub files: Vec<ObjectMeta>,
     /// Our own objects on this backup.
