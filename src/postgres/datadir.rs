@@ -44,7 +44,8 @@ pub enum DataDirectoryError {
 }
 
 impl DataDirectoryError {
-    fn new(path: &Path, source: io::Error) -> Self {
+    /// The failure of reading `path`.
+    pub fn new(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         if source.kind() == io::ErrorKind::PermissionDenied {
             Self::Denied { path }
@@ -161,6 +162,7 @@ pub struct Walk<'a> {
     /// The folder that comes next: told of, and then entered.
     entering: Option<Folder>,
     open: Vec<(ReadDir, Folder)>,
+    is_of_directories: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -189,6 +191,16 @@ impl<'a> Walk<'a> {
                 is_emptied: false,
             }),
             open: Vec::new(),
+            is_of_directories: false,
+        }
+    }
+
+    /// The same walk, without files.
+    #[must_use]
+    pub fn directories_only(self) -> Self {
+        Self {
+            is_of_directories: true,
+            ..self
         }
     }
 
@@ -245,6 +257,9 @@ impl<'a> Walk<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => return Some(Err(DataDirectoryError::new(&source, error))),
         };
+        if self.is_of_directories && kind.is_file() {
+            return None;
+        }
         let (is_directory, is_file) = if kind.is_symlink() {
             if folder.place == Place::Tablespaces {
                 return None;
@@ -270,7 +285,7 @@ impl<'a> Walk<'a> {
             } else if !self.is_tablespace(&source) {
                 self.entering = Some(inside(false));
             }
-        } else if is_file {
+        } else if is_file && !self.is_of_directories {
             let file = RelationFile::parse(&text).filter(|_| folder.place.has_relations());
             if verdict == Verdict::TakeUnlessUnlogged
                 && file.is_some_and(|file| is_unlogged(&folder.source, &file))

@@ -4,6 +4,8 @@
 
 pub mod base_backup;
 pub mod catalog;
+pub mod maintenance;
 pub mod restore;
+pub mod running;
 pub mod wal_archive;
 pub mod wal_restore;

@@ -1,0 +1,263 @@
+//! Which WAL a backup needs, and waiting until all of it is in the archive.
+//!
+//! Not here: putting it there, which the server's archiver does.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::barman::repository::Repository;
+use crate::domain::lsn::Lsn;
+use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
+use crate::domain::timeline::{TimelineHistory, TimelineId};
+use crate::pgfile::history;
+use crate::pgfile::manifest::WalRange;
+use crate::postgres::datadir::DataDirectoryError;
+use crate::service::base_backup::error::BackupError;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How many missing segments an error carries.
+const MISSING_MAX: usize = 1000;
+
+/// How long to wait when nothing is said: two `archive_timeout`s of at least a minute each, in
+/// which the server must finish a segment, and a minute for the archiver.
+pub fn default_timeout(archive_timeout: Duration) -> Duration {
+    let minute = Duration::from_secs(60);
+    archive_timeout.max(minute) * 2 + minute
+}
+
+/// The log from `begin` to `end`, by timeline: a standby may follow a switch during its backup.
+pub(super) fn ranges(
+    begin: (TimelineId, Lsn),
+    end: (TimelineId, Lsn),
+    history: &TimelineHistory,
+) -> Vec<WalRange> {
+    let mut start = begin.1;
+    let mut ranges = Vec::new();
+    let passed = history
+        .ancestors()
+        .iter()
+        .filter(|ancestor| (begin.0..end.0).contains(&ancestor.timeline));
+    for ancestor in passed {
+        let switch = ancestor.switched_at.min(end.1);
+        if switch > start {
+            ranges.push(WalRange {
+                timeline: ancestor.timeline,
+                start,
+                end: switch,
+            });
+            start = switch;
+        }
+    }
+    ranges.push(WalRange {
+        timeline: end.0,
+        start,
+        end: end.1,
+    });
+    ranges
+}
+
+/// Reads the history of `timeline` from the server's own files.
+pub(super) fn read_history(
+    root: &Path,
+    timeline: TimelineId,
+) -> Result<TimelineHistory, BackupError> {
+    let path = root
+        .join("pg_wal")
+        .join(format!("{:08X}.history", timeline.to_u32()));
+    let text =
+        std::fs::read_to_string(&path).map_err(|source| DataDirectoryError::new(&path, source))?;
+    Ok(history::parse(timeline, &text)?)
+}
+
+/// The segments of the ranges, first and last of each, both included.
+///
+/// The segment in which a timeline was left is archived whole on the next timeline only.
+fn segments(ranges: &[WalRange], size: SegmentSize) -> Vec<(SegmentName, SegmentName)> {
+    let last = ranges.len().saturating_sub(1);
+    ranges
+        .iter()
+        .enumerate()
+        .filter_map(|(index, range)| {
+            let begin = SegmentNumber::holding(range.start, size);
+            let end = if index == last {
+                SegmentNumber::ending_at(range.end, size)
+            } else {
+                // Up to the one before that of the switch.
+                let switch = SegmentNumber::holding(range.end, size).start(size)?;
+                SegmentNumber::ending_at(switch, size)
+            };
+            let is_any = begin <= end && range.start < range.end;
+            is_any
+                .then(|| {
+                    Some((
+                        SegmentName::new(range.timeline, begin, size)?,
+                        SegmentName::new(range.timeline, end, size)?,
+                    ))
+                })
+                .flatten()
+        })
+        .collect()
+}
+
+/// What is waited for, and how long.
+pub(super) struct WalWait<'a> {
+    /// The archive.
+    pub repository: &'a Repository,
+    /// What the backup needs.
+    pub ranges: &'a [WalRange],
+    /// The size of a segment.
+    pub segment_size: SegmentSize,
+    /// The limit.
+    pub timeout: Duration,
+    /// Whether the server is a standby, for the hint.
+    pub is_standby: bool,
+}
+
+impl WalWait<'_> {
+    /// Waits until every segment is in the archive.
+    pub(super) async fn run(&self, cancel: &CancellationToken) -> Result<(), BackupError> {
+        let begun = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        let mut wanted = segments(self.ranges, self.segment_size);
+        loop {
+            let missing = self.missing(&mut wanted).await?;
+            let Some(first) = missing.first() else {
+                return Ok(());
+            };
+            if begun.elapsed() >= self.timeout {
+                return Err(BackupError::MissingWal {
+                    missing,
+                    waited: self.timeout,
+                    is_standby: self.is_standby,
+                });
+            }
+            info!(segment = %first, missing = missing.len(), "waiting for WAL in the archive");
+            let left = self.timeout.saturating_sub(begun.elapsed());
+            tokio::select! {
+                () = cancel.cancelled() => return Err(BackupError::Cancelled),
+                () = tokio::time::sleep(pause.min(left)) => {}
+            }
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// What is not there yet. What is there is not asked for again.
+    async fn missing(
+        &self,
+        wanted: &mut Vec<(SegmentName, SegmentName)>,
+    ) -> Result<Vec<SegmentName>, BackupError> {
+        let size = self.segment_size;
+        let mut missing = Vec::new();
+        let mut left = Vec::new();
+        for (begin, end) in std::mem::take(wanted) {
+            let there = self.repository.archived_segments(begin, end, size).await?;
+            let absent = absent(begin, end, size, &there);
+            if let Some(first) = absent.first() {
+                left.push((*first, end));
+            }
+            missing.extend(absent);
+        }
+        missing.truncate(MISSING_MAX);
+        *wanted = left;
+        Ok(missing)
+    }
+}
+
+fn absent(
+    begin: SegmentName,
+    end: SegmentName,
+    size: SegmentSize,
+    there: &BTreeSet<SegmentName>,
+) -> Vec<SegmentName> {
+    std::iter::successors(Some(begin), |segment| segment.next(size))
+        .take_while(|segment| *segment <= end)
+        .filter(|segment| !there.contains(segment))
+        .take(MISSING_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::timeline::Ancestor;
+
+    const SIZE: SegmentSize = SegmentSize::DEFAULT;
+
+    fn tli(number: u32) -> TimelineId {
+        TimelineId::new(number).unwrap()
+    }
+
+    fn lsn(segment: u64, offset: u64) -> Lsn {
+        Lsn::new(segment * SIZE.bytes() + offset)
+    }
+
+    fn names(begin: (u32, Lsn), end: (u32, Lsn), switches: &[(u32, Lsn)]) -> Vec<String> {
+        let ancestors = switches
+            .iter()
+            .map(|(timeline, switched_at)| Ancestor {
+                timeline: tli(*timeline),
+                switched_at: *switched_at,
+            })
+            .collect();
+        let history = TimelineHistory::new(tli(end.0), ancestors).unwrap();
+        let ranges = ranges((tli(begin.0), begin.1), (tli(end.0), end.1), &history);
+        segments(&ranges, SIZE)
+            .iter()
+            .map(|(first, last)| format!("{first}-{last}"))
+            .collect()
+    }
+
+    #[test]
+    fn a_backup_needs_each_segment_from_begin_to_end() {
+        for (begin, end, expected) in [
+            (
+                lsn(3, 0x28),
+                lsn(3, 0x138),
+                "000000010000000000000003-000000010000000000000003",
+            ),
+            (
+                lsn(3, 0x28),
+                lsn(5, 0x10),
+                "000000010000000000000003-000000010000000000000005",
+            ),
+            // An end on the boundary needs nothing of the next segment.
+            (
+                lsn(3, 0x28),
+                lsn(5, 0),
+                "000000010000000000000003-000000010000000000000004",
+            ),
+        ] {
+            assert_eq!(names((1, begin), (1, end), &[]), [expected]);
+        }
+    }
+
+    #[test]
+    fn after_a_switch_the_new_timeline_holds_the_segment_of_the_switch() {
+        assert_eq!(
+            names((1, lsn(3, 8)), (2, lsn(7, 8)), &[(1, lsn(5, 100))]),
+            [
+                "000000010000000000000003-000000010000000000000004",
+                "000000020000000000000005-000000020000000000000007",
+            ]
+        );
+        // Switched in the segment that the backup began in: the old timeline has nothing to give.
+        assert_eq!(
+            names((1, lsn(5, 8)), (2, lsn(5, 200)), &[(1, lsn(5, 100))]),
+            ["000000020000000000000005-000000020000000000000005"]
+        );
+    }
+
+    #[test]
+    fn the_wait_is_longer_than_the_server_takes_to_finish_a_segment() {
+        for (setting, seconds) in [(0, 180), (60, 180), (300, 660)] {
+            let timeout = default_timeout(Duration::from_secs(setting));
+            assert_eq!(timeout.as_secs(), seconds);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Clears what killed backups left: records STARTED that nobody works on, and their uploads.
+//!
+//! A plan first, with reasons, then a run. The archives of such a backup stay until it is
+//! deleted: nothing here takes bytes that somebody may still want to look at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use tracing::{info, warn};
+
+use crate::barman::backup_info::BackupInfo;
+use crate::barman::repository::{Catalog, Repository, RepositoryError};
+use crate::domain::backup::{BackupId, BackupStatus};
+use crate::fault::chain;
+use crate::service::running::{self, Running};
+use crate::store::error::StoreError;
+use crate::store::{ListRequest, ObjectKey, PutOptions, UploadId};
+
+/// A sign of life older than this is of a dead run: eight renewals were missed.
+pub const STALE_AFTER: Duration = Duration::from_secs(120);
+/// A backup without a sign of life is another tool's, and left alone so long.
+pub const FOREIGN_STALE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is to be cleared of one backup, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// The backup.
+    pub id: BackupId,
+    /// Why nobody works on it.
+    pub reason: String,
+    /// Whether its record still says STARTED, and is to say FAILED.
+    pub is_started: bool,
+    /// Whether it has a sign of life, to be taken away at last.
+    has_sign: bool,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// The backups that are FAILED now.
+    pub failed: Vec<BackupId>,
+    /// How many uploads were aborted.
+    pub uploads_aborted: usize,
+}
+
+/// Plans and runs.
+pub async fn sweep(repository: &Repository) -> Result<Swept, RepositoryError> {
+    let signs = signs_of_life(repository).await?;
+    let catalog = repository.list_backups().await?;
+    let may_be_needed = !signs.is_empty() || started(&catalog).next().is_some();
+    if !may_be_needed {
+        return Ok(Swept::default());
+    }
+    let now = store_now(repository).await?;
+    let records = started_records(repository, &catalog).await?;
+    let leftovers = plan(&catalog, &records, &signs, now);
+    run(repository, &leftovers).await
+}
+
+/// What nobody works on at `now`, by the store's clock.
+///
+/// `signs` and `records` are when each sign of life and each record STARTED was last put, by
+/// the same clock.
+pub fn plan(
+    catalog: &Catalog,
+    records: &BTreeMap<BackupId, DateTime<Utc>>,
+    signs: &BTreeMap<BackupId, DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Vec<Leftover> {
+    let is_older = |time: DateTime<Utc>, limit: Duration| {
+        TimeDelta::from_std(limit).is_ok_and(|limit| now.signed_duration_since(time) > limit)
+    };
+    let is_started: BTreeSet<&BackupId> = started(catalog).collect();
+    let unreadable: BTreeSet<&BackupId> = catalog.unreadable.iter().map(|one| &one.id).collect();
+    let mut leftovers = Vec::new();
+    for (id, put) in signs {
+        if is_older(*put, STALE_AFTER) && !unreadable.contains(id) {
+            leftovers.push(Leftover {
+                id: id.clone(),
+                reason: format!(
+                    "no sign of life since {}",
+                    put.format("%Y-%m-%d %H:%M:%S UTC")
+                ),
+                is_started: is_started.contains(id),
+                has_sign: true,
+            });
+        }
+    }
+    for id in is_started {
+        if let Some(put) = records.get(id)
+            && !signs.contains_key(id)
+            && is_older(*put, FOREIGN_STALE_AFTER)
+        {
+            leftovers.push(Leftover {
+                id: id.clone(),
+                reason: format!("not finished since {}", put.format("%Y-%m-%d %H:%M:%S UTC")),
+                is_started: true,
+                has_sign: false,
+            });
+        }
+    }
+    leftovers
+}
+
+/// Carries the plan out. Uploads go first, the record then, the sign of life last: killed in
+/// between, the next run finds the rest.
+pub async fn run(
+    repository: &Repository,
+    leftovers: &[Leftover],
+) -> Result<Swept, RepositoryError> {
+    let mut swept = Swept::default();
+    for leftover in leftovers {
+        let id = &leftover.id;
+        swept.uploads_aborted += abort_uploads(repository, leftover).await?;
+        if leftover.is_started && fail_record(repository, leftover).await? {
+            info!(%id, reason = leftover.reason, "a killed backup is FAILED now");
+            swept.failed.push(id.clone());
+        }
+        if leftover.has_sign {
+            let key = running::key(&repository.layout, id);
+            repository.store.delete(&[key]).await?;
+        }
+    }
+    Ok(swept)
+}
+
+fn started(catalog: &Catalog) -> impl Iterator<Item = &BackupId> {
+    catalog
+        .backups
+        .iter()
+        .filter(|entry| entry.backup.status == BackupStatus::Started)
+        .map(|entry| &entry.backup.id)
+}
+
+/// When each sign of life was last put.
+async fn signs_of_life(
+    repository: &Repository,
+) -> Result<BTreeMap<BackupId, DateTime<Utc>>, StoreError> {
+    let prefix = repository.layout.private("backups/").as_str().to_owned();
+    let mut request = ListRequest {
+        prefix: prefix.clone(),
+        ..ListRequest::default()
+    };
+    let mut signs = BTreeMap::new();
+    loop {
+        let page = repository.store.list(&request).await?;
+        for object in page.objects {
+            let id = object
+                .key
+                .as_str()
+                .strip_prefix(&prefix)
+                .and_then(|rest| rest.strip_suffix("/running.json"))
+                .and_then(|id| id.parse().ok());
+            if let Some(id) = id {
+                signs.insert(id, object.modified);
+            }
+        }
+        request.token = page.next;
+        if request.token.is_none() {
+            return Ok(signs);
+        }
+    }
+}
+
+/// When each record STARTED was last put.
+async fn started_records(
+    repository: &Repository,
+    catalog: &Catalog,
+) -> Result<BTreeMap<BackupId, DateTime<Utc>>, StoreError> {
+    let mut records = BTreeMap::new();
+    for id in started(catalog) {
+        let key = repository.layout.backup_info(id);
+        match repository.store.head(&key).await {
+            Ok(meta) => {
+                records.insert(id.clone(), meta.modified);
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(records)
+}
+
+/// The store's time: this host's clock may be minutes off, and would declare a living run dead.
+async fn store_now(repository: &Repository) -> Result<DateTime<Utc>, StoreError> {
+    let key = repository.layout.private("clock");
+    let options = PutOptions::default();
+    repository.store.put(&key, Bytes::new(), &options).await?;
+    let meta = repository.store.head(&key).await?;
+    repository.store.delete(&[key]).await?;
+    Ok(meta.modified)
+}
+
+/// Aborts the uploads that the sign of life names, and those that the store lists for the backup.
+async fn abort_uploads(
+    repository: &Repository,
+    leftover: &Leftover,
+) -> Result<usize, RepositoryError> {
+    let store = &repository.store;
+    let mut uploads: BTreeSet<(ObjectKey, String)> = BTreeSet::new();
+    // Some stores list uploads for whole keys alone.
+    let mut prefixes = vec![repository.layout.backup_prefix(&leftover.id)];
+    for upload in recorded_uploads(repository, leftover).await? {
+        if let Some(id) = upload.upload_id {
+            uploads.insert((ObjectKey::new(upload.key.clone()), id));
+        }
+        prefixes.push(upload.key);
+    }
+    let own = prefixes[0].clone();
+    for prefix in prefixes {
+        match store.list_uploads(&prefix).await {
+            Ok(listed) => uploads.extend(
+                listed
+                    .into_iter()
+                    .filter(|(key, _)| key.as_str().starts_with(&own))
+                    .map(|(key, upload)| (key, upload.0)),
+            ),
+            // Those that are recorded are aborted all the same.
+            Err(error) => warn!(prefix, error = chain(&error), "cannot list uploads"),
+        }
+    }
+    let mut aborted = 0;
+    for (key, upload) in uploads {
+        store.abort_upload(&key, &UploadId(upload)).await?;
+        aborted += 1;
+    }
+    Ok(aborted)
+}
+
+async fn recorded_uploads(
+    repository: &Repository,
+    leftover: &Leftover,
+) -> Result<Vec<running::RunningUpload>, RepositoryError> {
+    if !leftover.has_sign {
+        return Ok(Vec::new());
+    }
+    let key = running::key(&repository.layout, &leftover.id);
+    match repository.get_small(&key).await {
+        Ok(text) => Ok(serde_json::from_slice::<Running>(&text)
+            .map(|running| running.uploads)
+            .unwrap_or_default()),
+        Err(RepositoryError::Store(error)) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Rewrites the record, unless it has been finished or deleted meanwhile.
+async fn fail_record(
+    repository: &Repository,
+    leftover: &Leftover,
+) -> Result<bool, RepositoryError> {
+    let mut info: BackupInfo = match repository.backup_info(&leftover.id).await {
+        Ok(info) => info,
+        Err(RepositoryError::UnknownBackup { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if info.status != BackupStatus::Started {
+        return Ok(false);
+    }
+    info.status = BackupStatus::Failed;
+    info.end_time = None;
+    info.error = Some(format!("the run was killed: {}", leftover.reason));
+    repository.put_backup_info(&leftover.id, &info).await?;
+    Ok(true)
+}
