@@ -5,7 +5,8 @@
 use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
 use serde::Serialize;
 
-use crate::domain::backup::BackupKind;
+use crate::domain::backup::{BackupKind, Keep};
+use crate::domain::timeline::TimelineId;
 use crate::service::catalog::SizedEntry;
 
 /// One backup. What is not known is null.
@@ -84,13 +85,13 @@ impl From<&SizedEntry> for BackupDocument {
             end_lsn: backup.end_lsn.map(|lsn| lsn.to_string()),
             begin_wal: backup.begin_wal.map(|segment| segment.to_string()),
             end_wal: backup.end_wal.map(|segment| segment.to_string()),
-            timeline: backup.timeline.map(|timeline| timeline.to_u32()),
+            timeline: backup.timeline.map(TimelineId::to_u32),
             system_id: backup.system_id.map(|id| id.to_string()),
             postgres_version: backup.version,
             segment_bytes: backup.segment_size.bytes(),
             cluster_bytes: backup.cluster_size,
             stored_bytes: sized.stored_bytes,
-            keep: sized.entry.keep.map(|keep| keep.as_str()),
+            keep: sized.entry.keep.map(Keep::as_str),
             error: backup.error.clone(),
             tablespaces: tablespaces.collect(),
         }

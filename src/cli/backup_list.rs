@@ -62,8 +62,16 @@ pub async fn run(_arguments: ListArguments, context: &Context) -> Result<ExitCod
     } else {
         output.table(&HEADER, backups.iter().map(row).collect());
     }
+    for backup in backups.iter().map(|sized| &sized.entry.backup) {
+        if let Some(error) = backup.error.as_deref().filter(|error| !error.is_empty()) {
+            output.line(format!("{} is {}: {error}", backup.id, backup.status));
+        }
+    }
     for unreadable in &catalog.unreadable {
-        output.line(format!("{}: {}", unreadable.id, unreadable.reason));
+        output.line(format!(
+            "{} is unreadable: {}",
+            unreadable.id, unreadable.reason
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

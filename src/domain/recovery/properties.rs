@@ -65,30 +65,27 @@ proptest! {
                 && line.holds(b.timeline.unwrap(), b.end_lsn.unwrap())
                 && b.end_lsn.unwrap().to_u64() <= mib(target_minute)
         };
-        match choose(&backups, &histories, &request(target, wish)) {
-            Ok(choice) => {
-                let line = lines.iter().find(|l| l.timeline() == choice.timeline).unwrap();
-                let chosen = backups.iter().find(|b| b.id == choice.backup).unwrap();
-                prop_assert!(serves(chosen, line));
-                if wish != TimelineWish::Current {
-                    let nearest = backups.iter().filter(|b| serves(b, line));
-                    prop_assert_eq!(chosen.end_lsn, nearest.map(|b| b.end_lsn).max().unwrap());
-                }
-                if wish == TimelineWish::Latest {
-                    let newer = lines.iter().filter(|l| l.timeline() > choice.timeline);
-                    prop_assert!(newer.flat_map(|l| backups.iter().map(move |b| (b, l))).all(|(b, l)| !serves(b, l)));
-                }
-                prop_assert_eq!(choice.passed_over.len(), backups.len() - 1);
+        if let Ok(choice) = choose(&backups, &histories, &request(target, wish)) {
+            let line = lines.iter().find(|l| l.timeline() == choice.timeline).unwrap();
+            let chosen = backups.iter().find(|b| b.id == choice.backup).unwrap();
+            prop_assert!(serves(chosen, line));
+            if wish != TimelineWish::Current {
+                let nearest = backups.iter().filter(|b| serves(b, line));
+                prop_assert_eq!(chosen.end_lsn, nearest.map(|b| b.end_lsn).max().unwrap());
             }
-            Err(_) => {
-                let wished = lines.iter().filter(|l| match wish {
-                    TimelineWish::Number(timeline) => l.timeline() == timeline,
-                    _ => true,
-                });
-                for line in wished {
-                    prop_assert!(backups.iter().all(|b| !serves(b, line)));
-                }
+            if wish == TimelineWish::Latest {
+                let newer = lines.iter().filter(|l| l.timeline() > choice.timeline);
+                prop_assert!(newer.flat_map(|l| backups.iter().map(move |b| (b, l))).all(|(b, l)| !serves(b, l)));
             }
-        }
+            prop_assert_eq!(choice.passed_over.len(), backups.len() - 1);
+        } else {
+            let wished = lines.iter().filter(|l| match wish {
+                TimelineWish::Number(timeline) => l.timeline() == timeline,
+                _ => true,
+            });
+            for line in wished {
+                prop_assert!(backups.iter().all(|b| !serves(b, line)));
+            }
+            }
     }
 }

@@ -10,6 +10,7 @@ use chrono::{DateTime, FixedOffset};
 use crate::domain::backup::{Backup, BackupId, BackupKind, BackupStatus, SystemId};
 use crate::domain::lsn::Lsn;
 use crate::domain::recovery::{Choice, Refusal, Request, Target, TimelineWish, utc};
+use crate::domain::segment::SegmentName;
 use crate::domain::timeline::{TimelineHistory, TimelineId};
 
 /// Where a backup that could serve becomes consistent.
@@ -39,7 +40,7 @@ impl<'a> End<'a> {
             BackupKind::Snapshot => return Err("it consists of volume snapshots".to_owned()),
         }
         // A standby may follow its primary to another timeline while it is copied.
-        let timeline = backup.end_wal.map(|segment| segment.timeline());
+        let timeline = backup.end_wal.map(SegmentName::timeline);
         let (Some(timeline), Some(lsn)) = (timeline.or(backup.timeline), backup.end_lsn) else {
             return Err("its record does not tell where it ends".to_owned());
         };
