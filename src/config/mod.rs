@@ -2,11 +2,21 @@
 //!
 //! Not here: the store itself, the server, and what single commands take.
 
+mod arguments;
+mod certificates;
+mod environment;
+pub mod error;
+pub mod manifest;
+mod place;
+mod secrets;
+mod validate;
+
 use std::path::PathBuf;
 
 use crate::codec::Compression;
-use crate::fault::{Fault, Kind};
-use crate::store::config::{Encryption, StoreConfig};
+use crate::config::error::ConfigError;
+use crate::config::place::Place;
+use crate::store::config::{Encryption, LocalConfig, S3Config, StoreConfig};
 
 /// Where settings come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +73,16 @@ pub struct WalSettings {
     pub encryption: Option<Encryption>,
 }
 
+impl Default for WalSettings {
+    fn default() -> Self {
+        Self {
+            compression: Compression::NONE,
+            jobs: 1,
+            encryption: None,
+        }
+    }
+}
+
 /// How base backups are made.
 #[derive(Debug, Clone)]
 pub struct DataSettings {
@@ -74,52 +94,73 @@ pub struct DataSettings {
     pub immediate_checkpoint: bool,
 }
 
-/// Settings that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// To be told apart.
-    #[error("{0}")]
-    Invalid(String),
-}
-
-impl Fault for ConfigError {
-    fn kind(&self) -> Kind {
-        Kind::Config
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self {
+            compression: Compression::NONE,
+            jobs: 2,
+            immediate_checkpoint: false,
+        }
     }
 }
 
 /// Reads and validates settings. `env` answers for the process's variables.
 pub fn load(
     source: &Source,
-    _env: &dyn Fn(&str) -> Option<String>,
+    env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigError> {
-    let Source::Url { url, .. } = source else {
-        return Err(ConfigError::Invalid(
-            "manifests are not read yet".to_owned(),
-        ));
+    match source {
+        Source::File(path) => validate::file(path, env),
+        Source::Url { url, endpoint_url } => from_url(url, endpoint_url.as_deref(), env),
+    }
+}
+
+fn from_url(
+    url: &str,
+    endpoint_url: Option<&str>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, ConfigError> {
+    let destination = match Place::parse("--store", url)? {
+        Place::Directory(root) => directory(root),
+        Place::Bucket { bucket, path } => {
+            let mut s3 = S3Config::new(bucket, environment::credentials(env)?);
+            s3.region = environment::region(env);
+            s3.ca_bundle = environment::ca_bundle(env)?;
+            s3.endpoint_url = match endpoint_url {
+                Some(text) => {
+                    let endpoint = place::endpoint(text).map_err(|problem| ConfigError::Place {
+                        place: "--endpoint-url".to_owned(),
+                        problem,
+                    });
+                    Some(endpoint?)
+                }
+                None => environment::endpoint_url(env)?,
+            };
+            Destination {
+                url: format!("s3://{}/{path}", s3.bucket),
+                store: StoreConfig::S3(Box::new(s3)),
+                path,
+            }
+        }
     };
-    let root = url.strip_prefix("file://").unwrap_or(url);
     Ok(Settings {
-        destination: Destination {
-            store: StoreConfig::Local(crate::store::config::LocalConfig {
-                root: PathBuf::from(root),
-            }),
-            path: String::new(),
-            url: url.clone(),
-        },
-        wal: WalSettings {
-            compression: Compression::NONE,
-            jobs: 1,
-            encryption: None,
-        },
-        data: DataSettings {
-            compression: Compression::NONE,
-            jobs: 2,
-            immediate_checkpoint: false,
-        },
+        destination,
+        wal: WalSettings::default(),
+        data: DataSettings::default(),
         tags: Vec::new(),
         history_tags: Vec::new(),
         retention_policy: None,
         warnings: Vec::new(),
     })
 }
+
+fn directory(root: PathBuf) -> Destination {
+    Destination {
+        url: root.display().to_string(),
+        store: StoreConfig::Local(LocalConfig { root }),
+        path: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

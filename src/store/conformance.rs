@@ -116,7 +116,7 @@ impl Suite {
         let mut pages = Vec::new();
         loop {
             let page = ok("list", self.store.list(&request).await);
-            request.token = page.next.clone();
+            request.token.clone_from(&page.next);
             pages.push(page);
             assert!(pages.len() <= MANY, "a listing ends");
             if request.token.is_none() {

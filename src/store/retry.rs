@@ -41,7 +41,7 @@ impl RetryPolicy {
         attempts_max: 9,
         backoff_first: Duration::from_millis(100),
         backoff_max: Duration::from_secs(10),
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
         bytes_per_second_min: 64 * 1024,
     };
 

@@ -118,16 +118,16 @@ impl Answer {
             )
             | (_, 301 | 307) => StoreErrorKind::Config,
             (
-                "InvalidObjectState" | "NotImplemented" | "XNotImplemented" | "MethodNotAllowed",
+                "InvalidObjectState" | "NotImplemented" | "XNotImplemented" | "MethodNotAllowed"
+                | NAME_REFUSED,
                 _,
             )
-            | (NAME_REFUSED, _)
             | (_, 405 | 501) => StoreErrorKind::Unsupported,
             ("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired", _) | (_, 401 | 403) => {
                 StoreErrorKind::Denied
             }
             // A 404 without S3's own reason comes from something in between: nothing is known of the key.
-            (_, 404) | (_, 500..) => StoreErrorKind::Unreachable,
+            (_, 404 | 500..) => StoreErrorKind::Unreachable,
             _ => StoreErrorKind::Other,
         }
     }
@@ -210,6 +210,13 @@ fn answer_of<E: ProvideErrorMetadata>(error: &E, raw: &HttpResponse) -> Answer {
         request_id: error.meta().request_id().map(str::to_owned),
         region: raw.headers().get("x-amz-bucket-region").map(str::to_owned),
     }
+}
+
+/// Whether the service answered with that status.
+pub(super) fn is_status<E>(error: &SdkError<E, HttpResponse>, status: u16) -> bool {
+    error
+        .raw_response()
+        .is_some_and(|raw| raw.status().as_u16() == status)
 }
 
 /// What a code inside an answer (of a bulk delete) means.

@@ -98,7 +98,7 @@ mod tests {
     fn tags_are_a_query() {
         let tags = [
             ("a b".to_owned(), "c&d".to_owned()),
-            ("e".into(), "".into()),
+            ("e".into(), String::new()),
         ];
         assert_eq!(tagging(&tags).as_deref(), Some("a+b=c%26d&e="));
         assert_eq!(tagging(&[]), None);

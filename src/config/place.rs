@@ -1,0 +1,183 @@
+//! Where objects go: URLs and paths taken apart.
+
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use super::error::ConfigError;
+
+/// A place in a store, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A directory of this host.
+    Directory(PathBuf),
+    /// A bucket, and what every key begins with.
+    Bucket {
+        /// The bucket's name.
+        bucket: String,
+        /// Without slashes in front; those behind are kept.
+        path: String,
+    },
+}
+
+impl Place {
+    /// Takes `text` apart. `name` is the option or field that says it.
+    pub(super) fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
+        let refuse = |problem: &str| ConfigError::Place {
+            place: name.to_owned(),
+            problem: problem.to_owned(),
+        };
+        let not_served = |service: &'static str| ConfigError::NotServed {
+            place: name.to_owned(),
+            service,
+        };
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return directory(text).ok_or_else(|| refuse("is empty"));
+        };
+        match scheme.to_ascii_lowercase().as_str() {
+            "s3" => bucket(rest).map_err(refuse),
+            "file" => Url::parse(text)
+                .ok()
+                .filter(|url| url.query().is_none() && url.fragment().is_none())
+                .and_then(|url| url.to_file_path().ok())
+                .map(Self::Directory)
+                .ok_or_else(|| {
+                    refuse("is not file:///DIRECTORY: three slashes, and %XX for odd characters")
+                }),
+            "gs" => Err(not_served("Google Cloud Storage")),
+            "https" if rest.starts_with("console.cloud.google.com/") => {
+                Err(not_served("Google Cloud Storage"))
+            }
+            "azure" | "az" | "abfs" | "abfss" | "wasb" | "wasbs" => {
+                Err(not_served("Azure Blob Storage"))
+            }
+            // The form in which CloudNativePG's manifests name Azure's containers.
+            "http" | "https" => Err(not_served("Azure Blob Storage")),
+            other => Err(refuse(&format!("begins with {other}://, which is unknown"))),
+        }
+    }
+}
+
+fn directory(text: &str) -> Option<Place> {
+    let absolute = std::path::absolute(Path::new(text)).ok()?;
+    Some(Place::Directory(absolute))
+}
+
+fn bucket(rest: &str) -> Result<Place, &'static str> {
+    let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err("names no bucket: it should be s3://BUCKET/PATH");
+    }
+    if bucket.contains('@') {
+        return Err("must not hold credentials: use the AWS_* variables or a Secret");
+    }
+    let is_name = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
+    if !bucket.chars().all(is_name) {
+        return Err("names no bucket: letters, digits, dots and dashes make its name");
+    }
+    if path.contains(['?', '#']) {
+        return Err("must not hold ? or #");
+    }
+    Ok(Place::Bucket {
+        bucket: bucket.to_owned(),
+        path: path.trim_start_matches('/').to_owned(),
+    })
+}
+
+/// The URL of a service.
+pub(super) fn endpoint(text: &str) -> Result<Url, String> {
+    let is_web = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    let url = Url::parse(text)
+        .ok()
+        .filter(is_web)
+        .ok_or("is no URL that begins with http:// or https://")?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold credentials: use the AWS_* variables or a Secret".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must not hold ? or #".to_owned());
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::{Fault, Kind};
+
+    #[test]
+    fn buckets_keep_the_slashes_behind_and_lose_those_in_front() {
+        for (text, bucket, path) in [
+            ("s3://b", "b", ""),
+            ("s3://b/", "b", ""),
+            ("s3://b/p", "b", "p"),
+            ("s3://b/p/", "b", "p/"),
+            ("s3://b/p//", "b", "p//"),
+            ("s3://b//p/q", "b", "p/q"),
+            ("S3://my.bucket-1/a b+c%", "my.bucket-1", "a b+c%"),
+        ] {
+            let expected = Place::Bucket {
+                bucket: bucket.to_owned(),
+                path: path.to_owned(),
+            };
+            assert_eq!(Place::parse("--store", text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn directories_are_absolute() {
+        for (text, path) in [
+            ("/srv/backups", "/srv/backups"),
+            ("file:///srv/backups/", "/srv/backups/"),
+            ("file:///srv/a%20b", "/srv/a b"),
+            ("file://localhost/srv", "/srv"),
+        ] {
+            let expected = Place::Directory(PathBuf::from(path));
+            assert_eq!(Place::parse("--store", text).unwrap(), expected, "{text}");
+        }
+        let Place::Directory(relative) = Place::parse("--store", "backups").unwrap() else {
+            unreachable!("it is a directory");
+        };
+        assert!(relative.is_absolute() && relative.ends_with("backups"));
+    }
+
+    #[test]
+    fn other_places_are_refused_with_the_reason() {
+        for (text, kind, words) in [
+            ("", Kind::Config, "empty"),
+            ("s3://", Kind::Config, "names no bucket"),
+            ("s3:///path", Kind::Config, "names no bucket"),
+            ("s3://key:secret@b/p", Kind::Config, "credentials"),
+            ("s3://b/p?x=1", Kind::Config, "? or #"),
+            ("file://host/dir", Kind::Config, "three slashes"),
+            ("ftp://host/dir", Kind::Config, "ftp://"),
+            ("gs://b/p", Kind::Unsupported, "Google"),
+            (
+                "https://a.blob.core.windows.net/c/p",
+                Kind::Unsupported,
+                "Azure",
+            ),
+        ] {
+            let error = Place::parse("--store", text).unwrap_err();
+            assert_eq!(error.kind(), kind, "{text}");
+            assert!(error.to_string().contains(words), "{text}: {error}");
+            assert!(!error.to_string().contains("secret@"), "{error}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_web_addresses() {
+        assert!(endpoint("http://127.0.0.1:9000").is_ok());
+        assert!(endpoint("https://s3.example.org/base").is_ok());
+        for text in [
+            "minio:9000",
+            "127.0.0.1:9000",
+            "",
+            "ftp://a",
+            "http://u:p@a",
+            "http://a?b",
+        ] {
+            assert!(endpoint(text).is_err(), "{text}");
+        }
+    }
+}
