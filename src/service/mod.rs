@@ -4,8 +4,13 @@
 
 pub mod base_backup;
 pub mod catalog;
+pub(crate) mod durable_file;
 pub mod maintenance;
+pub(crate) mod object_read;
 pub mod restore;
 pub mod running;
 pub mod wal_archive;
+#[cfg(test)]
+pub(crate) mod wal_fixture;
 pub mod wal_restore;
+pub mod wal_state;

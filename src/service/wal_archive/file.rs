@@ -1,0 +1,215 @@
+//! The file to archive on this host: its name, its size, its digest, and what it is checked against.
+//!
+//! Everything here blocks. Not here: compressing it (`body`).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{Advice, fadvise};
+use tracing::warn;
+
+use crate::codec::digest::Blake3;
+use crate::domain::backup::SystemId;
+use crate::domain::segment::SegmentSize;
+use crate::domain::timeline::{TimelineHistory, TimelineId};
+use crate::domain::wal_file::{WalFileName, WalFileNameError};
+use crate::pgfile::control::ControlFile;
+use crate::pgfile::wal_page::SEGMENT_HEADER_BYTES;
+use crate::service::wal_archive::check::{self, Origin, Segment};
+use crate::service::wal_archive::error::ArchiveError;
+use crate::service::wal_archive::ownership::Server;
+use crate::service::wal_state::PgWal;
+
+/// The largest history or label file taken: far more than PostgreSQL writes.
+const SMALL_FILE_BYTES_MAX: u64 = 8 << 20;
+
+const READ_BYTES: usize = 256 << 10;
+
+/// A WAL file that is what its name says.
+#[derive(Debug, Clone)]
+pub(super) struct WalFile {
+    pub(super) path: PathBuf,
+    pub(super) name: WalFileName,
+    pub(super) size: u64,
+    /// The cluster and the segment size by the file's own header.
+    pub(super) header: Option<(SystemId, SegmentSize)>,
+}
+
+/// The place that the files come from.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The `pg_wal`, when it is one.
+    pub(super) pg_wal: Option<PgWal>,
+    /// Its data directory's control file.
+    control: Option<ControlFile>,
+}
+
+/// The name that a path ends in.
+pub(super) fn name_of(path: &Path) -> Result<WalFileName, WalFileNameError> {
+    path.file_name()
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default()
+        .parse()
+}
+
+impl Place {
+    /// The place of this file.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let pg_wal = PgWal::holding(path)?;
+        let control = pg_wal.as_ref().and_then(PgWal::control_file);
+        Ok(Self { pg_wal, control })
+    }
+
+    /// Opens and checks the file at `path`.
+    pub(super) fn inspect(&self, path: &Path) -> Result<WalFile, ArchiveError> {
+        let name = name_of(path)?;
+        let read_error = |source| ArchiveError::Read {
+            path: path.to_path_buf(),
+            source,
+        };
+        let mut file = File::open(path).map_err(read_error)?;
+        let meta = file.metadata().map_err(read_error)?;
+        if !meta.is_file() {
+            return Err(read_error(io::Error::other("it is no plain file")));
+        }
+        let size = meta.len();
+        let check_error = |source| ArchiveError::Check {
+            path: path.to_path_buf(),
+            source,
+        };
+        let segment = match name {
+            WalFileName::Segment(segment) | WalFileName::Partial(segment) => segment,
+            WalFileName::BackupHistory(..) | WalFileName::TimelineHistory(_) => {
+                let mut content = Vec::new();
+                file.take(SMALL_FILE_BYTES_MAX)
+                    .read_to_end(&mut content)
+                    .map_err(read_error)?;
+                check::small_file(name, &content).map_err(check_error)?;
+                return Ok(WalFile {
+                    path: path.to_path_buf(),
+                    name,
+                    size,
+                    header: None,
+                });
+            }
+        };
+        let mut head = Vec::with_capacity(SEGMENT_HEADER_BYTES);
+        file.by_ref()
+            .take(SEGMENT_HEADER_BYTES.try_into().unwrap_or(u64::MAX))
+            .read_to_end(&mut head)
+            .map_err(read_error)?;
+        let origin = self.origin(segment.timeline());
+        let header = match check::segment(segment, size, &head, &origin).map_err(check_error)? {
+            Segment::Checked(header) => Some((SystemId(header.system_id), header.segment_size)),
+            Segment::UnknownMagic(magic) => {
+                warn!(%name, magic = format!("{magic:04X}"), "archiving WAL of an unknown version unchecked");
+                None
+            }
+        };
+        Ok(WalFile {
+            path: path.to_path_buf(),
+            name,
+            size,
+            header,
+        })
+    }
+
+    /// The server, as far as its directory and the file tell; `None` when nothing tells.
+    pub(super) fn server(&self, file: &WalFile) -> Option<Server> {
+        let by_control = self
+            .control
+            .as_ref()
+            .map(|control| (SystemId(control.system_id), control.segment_size));
+        let (system_id, segment_size) = by_control.or(file.header)?;
+        let named = file.name.timeline();
+        let (timeline, history) = self.line_of(named);
+        Some(Server {
+            system_id,
+            segment_size,
+            timeline,
+            history,
+            is_line_known: self.pg_wal.is_some(),
+        })
+    }
+
+    /// The line that the server is on now: that of its control file where the file's timeline
+    /// is on it, else the file's own.
+    fn line_of(&self, named: TimelineId) -> (TimelineId, Option<TimelineHistory>) {
+        let now = self.control.as_ref().map(|control| {
+            control
+                .min_recovery_timeline
+                .map_or(control.timeline, |other| other.max(control.timeline))
+        });
+        if let Some(now) = now.filter(|now| *now > named)
+            && let Some(history) = self.history(now)
+            && history.contains(named)
+        {
+            return (now, Some(history));
+        }
+        (named, self.history(named))
+    }
+
+    fn origin(&self, timeline: TimelineId) -> Origin {
+        Origin {
+            system_id: self.control.as_ref().map(|c| SystemId(c.system_id)),
+            segment_size: self.control.as_ref().map(|c| c.segment_size),
+            history: self.history(timeline),
+        }
+    }
+
+    fn history(&self, timeline: TimelineId) -> Option<TimelineHistory> {
+        self.pg_wal.as_ref()?.history(timeline)
+    }
+}
+
+/// Reads a file of `size` bytes to its end, chunk by chunk, unless `stop` is set meanwhile.
+pub(super) fn read_chunks(
+    path: &Path,
+    size: u64,
+    stop: &AtomicBool,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; READ_BYTES];
+    let mut seen = 0_u64;
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("given up"));
+        }
+        let count = match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        seen += u64::try_from(count).map_err(io::Error::other)?;
+        take(&buffer[..count])?;
+    }
+    if seen == size {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!(
+            "it had {size} bytes and now has {seen}: it changed while it was read"
+        )))
+    }
+}
+
+/// The blake3 digest of a file of `size` bytes.
+pub(super) fn digest(path: &Path, size: u64, stop: &AtomicBool) -> io::Result<String> {
+    let mut hasher = Blake3::new();
+    read_chunks(path, size, stop, |chunk| {
+        hasher.update(chunk);
+        Ok(())
+    })?;
+    Ok(hasher.to_hex())
+}
+
+/// Gives the file's pages back to the kernel: nobody reads an archived segment again soon.
+pub(super) fn forget_pages(path: &Path) {
+    if let Ok(file) = File::open(path) {
+        // Advice alone: a kernel that does not take it changes nothing.
+        let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    }
+}

@@ -1,0 +1,286 @@
+//! Archiving WAL: what an `archive_command` does.
+//!
+//! A file is acknowledged when it is in the store, whole, under its final name, and never
+//! otherwise; the same name with other bytes is refused. Usually that is one request. Further
+//! files that wait are archived at the same time, and marked, so that PostgreSQL's later requests
+//! for them cost none.
+//! Not here: what PostgreSQL is told (`cli::wal`).
+
+mod admission;
+mod body;
+mod check;
+mod contents;
+mod decision;
+pub mod error;
+mod file;
+mod look_ahead;
+mod ownership;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::task;
+use tracing::{info, warn};
+
+use crate::barman::repository::Repository;
+use crate::clock;
+use crate::codec::Compression;
+use crate::domain::wal_file::WalFileName;
+use crate::service::durable_file;
+use crate::service::wal_archive::body::Bodies;
+use crate::service::wal_archive::decision::{Absence, Admission, Facts, Steps};
+use crate::service::wal_archive::error::ArchiveError;
+use crate::service::wal_archive::file::{Place, WalFile};
+use crate::service::wal_state::{Fingerprint, KnownArchive, Marker, PgWal};
+use crate::store::ObjectKey;
+use crate::store::config::Encryption;
+
+/// How WAL is archived.
+#[derive(Debug, Clone)]
+pub struct ArchiveOptions {
+    /// How files are compressed.
+    pub compression: Compression,
+    /// How many files are archived at once, the one asked for among them; at least 1.
+    pub jobs: usize,
+    /// A cluster just recovered may go on in an archive that is not empty, if it is its own.
+    pub allows_own_archive: bool,
+    /// Tags of every object.
+    pub tags: Vec<(String, String)>,
+    /// Tags of history files, instead of the others when there are any.
+    pub history_tags: Vec<(String, String)>,
+    /// Encryption at rest where it differs from the store's own setting.
+    pub encryption: Option<Encryption>,
+}
+
+/// How a file came to be in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Archived {
+    /// It was put now.
+    Put(ObjectKey),
+    /// It was there, with the same bytes.
+    AlreadyThere(ObjectKey),
+    /// It was put by an earlier look-ahead.
+    Ahead,
+}
+
+/// Archives WAL files into one archive.
+#[derive(Debug, Clone)]
+pub struct Archiver {
+    repository: Repository,
+    options: Arc<ArchiveOptions>,
+    destination: Fingerprint,
+    bodies: Bodies,
+}
+
+/// What a call works with.
+struct Run {
+    place: Arc<Place>,
+    markers: Vec<Marker>,
+    known: Option<KnownArchive>,
+}
+
+impl Run {
+    fn pg_wal(&self) -> Option<&PgWal> {
+        self.place.pg_wal.as_ref()
+    }
+}
+
+impl Archiver {
+    /// An archiver into this repository.
+    pub fn new(repository: Repository, options: ArchiveOptions) -> Self {
+        let wals_prefix = repository.layout.wals_prefix();
+        let destination = Fingerprint::of(repository.store.as_ref(), &wals_prefix);
+        Self {
+            repository,
+            options: Arc::new(options),
+            destination,
+            bodies: Bodies::new(),
+        }
+    }
+
+    /// Archives the file at `path`. When it returns `Ok`, the file is in the store, durable.
+    ///
+    /// The future may be dropped: the file may then be in the store or not, and the next call
+    /// finds out.
+    pub async fn archive(&self, path: &Path) -> Result<Archived, ArchiveError> {
+        let (place, file) = self.open(path).await?;
+        let name = file.name;
+        if let Some(pg_wal) = &place.pg_wal
+            && self.is_archived_ahead(pg_wal, &file).await?
+        {
+            info!(%name, "the WAL file was archived ahead");
+            return Ok(Archived::Ahead);
+        }
+        let mut run = Run {
+            markers: place.pg_wal.as_ref().map_or_else(Vec::new, PgWal::markers),
+            known: place
+                .pg_wal
+                .as_ref()
+                .and_then(|pg_wal| pg_wal.known_archive(&self.destination)),
+            place,
+        };
+        let steps = self.steps(&run, &file);
+        self.pass_admission(&mut run, &file, steps.admission)
+            .await?;
+        let same_name = self.look_around(&mut run, &file, steps.absence).await?;
+        let archived = self.run_with_look_ahead(&run, &file, same_name).await?;
+        self.after_success(&mut run, &file).await;
+        info!(%name, ?archived, "archived WAL file");
+        Ok(archived)
+    }
+
+    async fn open(&self, path: &Path) -> Result<(Arc<Place>, WalFile), ArchiveError> {
+        let path = path.to_path_buf();
+        let for_error = path.clone();
+        let opened = task::spawn_blocking(move || {
+            let place = Place::of(&path).map_err(|source| ArchiveError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            let file = place.inspect(&path)?;
+            Ok((Arc::new(place), file))
+        });
+        opened.await.map_err(|error| ArchiveError::Read {
+            path: for_error,
+            source: io::Error::other(error),
+        })?
+    }
+
+    fn facts<'a>(&self, run: &'a Run, name: WalFileName) -> Facts<'a> {
+        Facts {
+            name,
+            codec: self.options.compression.codec,
+            known: run.known.as_ref(),
+            markers: &run.markers,
+            allows_own_archive: self.options.allows_own_archive,
+        }
+    }
+
+    fn steps(&self, run: &Run, file: &WalFile) -> Steps {
+        decision::steps(&self.facts(run, file.name))
+    }
+
+    /// Whether a look-ahead left a mark for this file and these very bytes. The mark is used up.
+    async fn is_archived_ahead(
+        &self,
+        pg_wal: &PgWal,
+        file: &WalFile,
+    ) -> Result<bool, ArchiveError> {
+        let name = file.name.to_string();
+        let Some(mark) = pg_wal.mark(&self.destination, &name) else {
+            return Ok(false);
+        };
+        let is_same = decision::may_trust_mark(&mark, file.size, clock::now())
+            && self.digest(file).await? == mark.blake3;
+        if !is_same {
+            warn!(%name, "the mark of an earlier look-ahead does not fit the file");
+        }
+        if let Err(error) = pg_wal.remove_mark(&name) {
+            warn!(%name, %error, "cannot remove the mark of an archived WAL file");
+        }
+        Ok(is_same)
+    }
+
+    /// Makes sure that the archive may be written to, and remembers it before anything is put:
+    /// after a crash the first file would otherwise look like a stranger's.
+    async fn pass_admission(
+        &self,
+        run: &mut Run,
+        file: &WalFile,
+        admission: Admission,
+    ) -> Result<(), ArchiveError> {
+        if admission == Admission::Known {
+            return Ok(());
+        }
+        let server = run.place.server(file);
+        if admission == Admission::EmptyOrOwn
+            && run.pg_wal().is_none()
+            && let Some(server) = &server
+            && self.check_owner_only(server).await?
+        {
+            return Ok(());
+        }
+        let marker = decision::first_open_marker(&self.facts(run, file.name)).cloned();
+        run.known = self
+            .admit(server.as_ref(), admission, marker.as_ref())
+            .await?;
+        if let Some(pg_wal) = run.pg_wal()
+            && let Some(known) = &run.known
+        {
+            let remembered = pg_wal.remember_archive(&self.destination, known);
+            match remembered {
+                Err(source) if marker.is_some() => {
+                    return Err(ArchiveError::State {
+                        path: pg_wal.state_folder(),
+                        source,
+                    });
+                }
+                Err(error) => warn!(%error, "cannot remember the archive"),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for the same name under any suffix, where it can be there unnoticed by the put.
+    async fn look_around(
+        &self,
+        run: &mut Run,
+        file: &WalFile,
+        absence: Absence,
+    ) -> Result<Vec<contents::Archived>, ArchiveError> {
+        if absence != Absence::ListFirst {
+            return Ok(Vec::new());
+        }
+        let codec = self.options.compression.codec;
+        let is_to_settle = match (&run.known, file.name) {
+            (Some(known), WalFileName::Segment(segment)) => known.settled.is_none_or(|settled| {
+                settled.codec != codec || settled.after.timeline() != segment.timeline()
+            }),
+            _ => false,
+        };
+        let found = contents::neighbours(&self.repository, file.name, is_to_settle).await?;
+        if is_to_settle
+            && let (Some(known), WalFileName::Segment(segment)) = (&mut run.known, file.name)
+        {
+            known.settled = Some(crate::service::wal_state::Settled {
+                codec,
+                after: decision::settled_after(segment, found.last),
+            });
+            self.remember(run);
+        }
+        Ok(found.same_name)
+    }
+
+    /// What is left to do when the file is safe; nothing of it can make the call fail.
+    async fn after_success(&self, run: &mut Run, file: &WalFile) {
+        let path = file.path.clone();
+        // Waited for, so that no work outlives the call.
+        let _ = task::spawn_blocking(move || file::forget_pages(&path)).await;
+        if run.markers.is_empty() {
+            return;
+        }
+        for marker in &run.markers {
+            if let Err(error) = durable_file::remove(&marker.path) {
+                warn!(path = %marker.path.display(), %error, "cannot remove the marker");
+                return;
+            }
+        }
+        if let Some(known) = &mut run.known {
+            known.empty_for = None;
+        }
+        self.remember(run);
+    }
+
+    fn remember(&self, run: &Run) {
+        if let (Some(pg_wal), Some(known)) = (run.pg_wal(), &run.known)
+            && let Err(error) = pg_wal.remember_archive(&self.destination, known)
+        {
+            warn!(%error, "cannot remember the archive");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! One file into the store: put where nothing is, compared where something is.
+//!
+//! Not here: whether the archive may be written to at all (`admission`).
+
+use std::io;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::codec::Codec;
+use crate::codec::decompress::decompressor;
+use crate::codec::digest::DigestWriter;
+use crate::domain::wal_file::WalFileName;
+use crate::fault::chain;
+use crate::service::object_read::{self, ReadError};
+use crate::service::wal_archive::body::{self, on_thread};
+use crate::service::wal_archive::decision::Absence;
+use crate::service::wal_archive::error::ArchiveError;
+use crate::service::wal_archive::file::{self, WalFile};
+use crate::service::wal_archive::{Archived, Archiver, contents};
+use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::upload::UploadError;
+use crate::store::{ObjectKey, PutOptions};
+
+/// How often a file is put when what was in its way has gone again.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// A file in the store.
+pub(super) struct Stored {
+    pub(super) archived: Archived,
+    /// The digest of the file, where it became known or was asked for.
+    pub(super) digest: Option<String>,
+}
+
+/// How a file is to be put.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PutWay {
+    /// How a file of the same name and suffix is noticed.
+    pub(super) absence: Absence,
+    /// Whether the store honours the condition of a put.
+    pub(super) is_conditional: bool,
+    /// Whether the digest of the file is wanted.
+    pub(super) wants_digest: bool,
+}
+
+impl Archiver {
+    /// Puts the file, or finds the same bytes there. `same_name` is what a listing has shown of
+    /// the name.
+    pub(super) async fn store_file(
+        &self,
+        file: &WalFile,
+        same_name: &[contents::Archived],
+        way: PutWay,
+    ) -> Result<Stored, ArchiveError> {
+        for there in same_name {
+            if let Some(stored) = self.compare(file, &there.key, there.codec).await? {
+                return Ok(stored);
+            }
+        }
+        let codec = self.options.compression.codec;
+        let key = self.repository.layout.wal(&file.name, codec);
+        let mut way = way;
+        for _ in 0..ATTEMPTS_MAX {
+            let is_listed = way.absence == Absence::ListFirst;
+            let is_put_whole = way.is_conditional && !body::streams(file);
+            let is_there = !is_put_whole && !is_listed && self.is_there(&key).await?;
+            if !is_there {
+                match self.put_once(file, &key, way).await {
+                    Ok(digest) => {
+                        let archived = Archived::Put(key);
+                        return Ok(Stored { archived, digest });
+                    }
+                    Err(error) => match store_kind(&error) {
+                        Some(StoreErrorKind::Exists) => {}
+                        Some(StoreErrorKind::Unsupported) if way.is_conditional => {
+                            warn!(%key, "the store does not take conditional puts");
+                            way.is_conditional = false;
+                            continue;
+                        }
+                        _ => return Err(error),
+                    },
+                }
+            }
+            if let Some(stored) = self.compare(file, &key, codec).await? {
+                return Ok(stored);
+            }
+            // What was listed has changed.
+            way.absence = Absence::HeadFirst;
+        }
+        Err(ArchiveError::Unsteady { key })
+    }
+
+    /// The digest of the file on this host.
+    pub(super) async fn digest(&self, file: &WalFile) -> Result<String, ArchiveError> {
+        let (path, size) = (file.path.clone(), file.size);
+        on_thread(move |stop| file::digest(&path, size, stop))
+            .await
+            .map_err(|source| ArchiveError::Read {
+                path: file.path.clone(),
+                source,
+            })
+    }
+
+    /// How objects of ours are put, with these tags.
+    pub(super) fn put_options(&self, tags: Vec<(String, String)>) -> PutOptions {
+        PutOptions {
+            if_absent: false,
+            tags,
+            encryption: self.options.encryption.clone(),
+        }
+    }
+
+    async fn put_once(
+        &self,
+        file: &WalFile,
+        key: &ObjectKey,
+        way: PutWay,
+    ) -> Result<Option<String>, ArchiveError> {
+        let options = PutOptions {
+            if_absent: way.is_conditional,
+            ..self.put_options(self.tags_of(file.name))
+        };
+        let compression = self.options.compression;
+        let store = &self.repository.store;
+        if body::streams(file) {
+            self.abort_leftovers(key).await;
+            let target = (Arc::clone(store), key.clone(), options);
+            self.bodies.stream(file, compression, target).await?;
+            return Ok(None);
+        }
+        let body = self
+            .bodies
+            .whole(file, compression, way.wants_digest)
+            .await?;
+        store.put(key, body.bytes.clone(), &options).await?;
+        Ok(body.digest)
+    }
+
+    /// Drops what a killed upload of the same file has left: nothing else would.
+    async fn abort_leftovers(&self, key: &ObjectKey) {
+        let store = &self.repository.store;
+        let uploads = match store.list_uploads(key.as_str()).await {
+            Ok(uploads) => uploads,
+            Err(error) => {
+                info!(%key, error = chain(&error), "cannot list unfinished uploads");
+                return;
+            }
+        };
+        for (_, upload) in uploads.iter().filter(|(found, _)| found == key) {
+            if let Err(error) = store.abort_upload(key, upload).await {
+                warn!(%key, error = chain(&error), "cannot abort an unfinished upload");
+            }
+        }
+    }
+
+    async fn is_there(&self, key: &ObjectKey) -> Result<bool, ArchiveError> {
+        match self.repository.store.head(key).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Compares the file with what is there under `key`; `None` when nothing is there any more.
+    async fn compare(
+        &self,
+        file: &WalFile,
+        key: &ObjectKey,
+        codec: Codec,
+    ) -> Result<Option<Stored>, ArchiveError> {
+        let body = match self.repository.store.get(key, None).await {
+            Ok(body) => body,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let there = object_read::read(body, move |reader| {
+            let mut sink = DigestWriter::new(io::sink());
+            io::copy(&mut decompressor(reader, codec)?, &mut sink)?;
+            Ok((sink.size(), sink.blake3()))
+        });
+        let (there, here) = tokio::join!(there, self.digest(file));
+        let here = here?;
+        match there {
+            Ok((size, digest)) if size == file.size && digest == here => Ok(Some(Stored {
+                archived: Archived::AlreadyThere(key.clone()),
+                digest: Some(here),
+            })),
+            Ok(_) => Err(ArchiveError::Conflict {
+                name: file.name,
+                key: key.clone(),
+            }),
+            Err(ReadError::Store(error)) if error.is_not_found() => Ok(None),
+            Err(ReadError::Store(error)) => Err(error.into()),
+            Err(ReadError::Work(source)) => Err(ArchiveError::Unreadable {
+                name: file.name,
+                key: key.clone(),
+                source,
+            }),
+        }
+    }
+
+    fn tags_of(&self, name: WalFileName) -> Vec<(String, String)> {
+        let history_tags = &self.options.history_tags;
+        let is_history = matches!(name, WalFileName::TimelineHistory(_));
+        if is_history && !history_tags.is_empty() {
+            history_tags.clone()
+        } else {
+            self.options.tags.clone()
+        }
+    }
+}
+
+/// What the store said, when it was the store.
+fn store_kind(error: &ArchiveError) -> Option<StoreErrorKind> {
+    let from_store = |error: &StoreError| error.kind;
+    match error {
+        ArchiveError::Store(error) | ArchiveError::Upload(UploadError::Store(error)) => {
+            Some(from_store(error))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,1 @@
+//! Archiving against stores in memory, on disk and at fault.
