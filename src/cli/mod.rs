@@ -17,6 +17,7 @@ pub mod output;
 pub mod progress;
 pub mod report;
 pub mod restore;
+mod restore_report;
 pub mod text;
 pub mod wal;
 

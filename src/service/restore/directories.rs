@@ -53,7 +53,10 @@ pub(crate) fn examine(path: &Path, owner: &Path) -> Result<DirectoryState, Resto
     if is_marked(path, owner) {
         return Ok(DirectoryState::Unfinished);
     }
-    match fs::read_dir(path).map_err(RestoreError::local("list", path))?.next() {
+    match fs::read_dir(path)
+        .map_err(RestoreError::local("list", path))?
+        .next()
+    {
         None => Ok(DirectoryState::Empty),
         Some(entry) => {
             let entry = entry.map_err(RestoreError::local("list", path))?;
@@ -114,7 +117,8 @@ impl Footprint {
             if let Some(dead) = read_marker(&mut marker, pgdata)? {
                 clear_dead(&dead, pgdata)?;
                 let earlier = dead.roots.into_iter().find(|root| root.path == pgdata);
-                root.made.extend(earlier.into_iter().flat_map(|root| root.made));
+                root.made
+                    .extend(earlier.into_iter().flat_map(|root| root.made));
             }
             clear_contents(pgdata)?;
         }
@@ -152,7 +156,8 @@ impl Footprint {
             }
             let marker = path.join(MARKER);
             let named = format!("{}\n", pgdata.display());
-            write_synced(&marker, named.as_bytes()).map_err(RestoreError::local("write", &marker))?;
+            write_synced(&marker, named.as_bytes())
+                .map_err(RestoreError::local("write", &marker))?;
         }
         Ok(())
     }
@@ -240,7 +245,10 @@ fn make_root(path: &Path, owner: &Path) -> Result<(Root, DirectoryState), Restor
         path: path.to_owned(),
         made: missing_directories(path),
     };
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
     made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)))
         .map_err(|error| {
             remove_made(&root);
@@ -300,7 +308,9 @@ fn read_marker(marker: &mut File, pgdata: &Path) -> Result<Option<MarkerRecord>,
         .and_then(|()| marker.take(1 << 20).read_to_string(&mut text))
         .map_err(RestoreError::local("read", pgdata.join(MARKER)))?;
     let mut lines = text.lines();
-    let record = lines.next().and_then(|line| serde_json::from_str(line).ok());
+    let record = lines
+        .next()
+        .and_then(|line| serde_json::from_str(line).ok());
     let noted = lines
         .next()
         .and_then(|line| serde_json::from_str::<ControlRecord>(line).ok());

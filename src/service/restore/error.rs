@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::barman::repository::RepositoryError;
 use crate::domain::backup::BackupId;
+use crate::domain::recovery::Refusal;
 use crate::fault::{Fault, Kind};
 use crate::store::ObjectKey;
 use crate::store::error::StoreError;
@@ -12,18 +14,26 @@ use crate::store::error::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// The repository could not be read.
-    #[error("cannot read the backups of this server")]
-    Repository(#[source] Box<dyn Fault>),
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
     /// No backup reaches the target, or more than one might.
-    #[error("no backup can be chosen")]
-    Choice(#[source] Box<dyn Fault>),
-    /// The backup was taken by a server whose recovery is configured in another way.
-    #[error("backup {backup} is of server version {version}, and only 12 and later can be restored")]
-    Version {
+    #[error(transparent)]
+    Choice(#[from] Refusal),
+    /// The backup is not of a kind that can be restored here.
+    #[error("backup {backup} cannot be restored: {reason}")]
+    Unsupported {
         /// The backup.
         backup: BackupId,
-        /// Its `server_version_num`.
-        version: u32,
+        /// What it is.
+        reason: &'static str,
+    },
+    /// Our record of the backup's objects makes no sense.
+    #[error("cannot read {key}")]
+    ObjectsRecord {
+        /// Its key.
+        key: ObjectKey,
+        /// Where it fails.
+        source: serde_json::Error,
     },
     /// The backup's record lacks what a restore needs.
     #[error("the record of backup {backup} does not say its {missing}")]
@@ -137,7 +147,10 @@ pub enum RestoreError {
 
 impl RestoreError {
     /// A failed step on a path, for `map_err`.
-    pub(crate) fn local(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn local(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Local {
             action,
@@ -150,13 +163,15 @@ impl RestoreError {
 impl Fault for RestoreError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Repository(source) | Self::Choice(source) => source.kind(),
+            Self::Repository(source) => source.kind(),
+            Self::Choice(Refusal::NoBackup | Refusal::UnknownBackup { .. }) => Kind::NotFound,
             Self::Fetch { source, .. } => source.kind(),
-            Self::Version { .. } => Kind::Unsupported,
-            Self::WalMissing { .. } | Self::Target { .. } => Kind::Refused,
+            Self::Unsupported { .. } => Kind::Unsupported,
+            Self::Choice(_) | Self::WalMissing { .. } | Self::Target { .. } => Kind::Refused,
             Self::UnknownTablespace { .. } => Kind::Usage,
             Self::Record { .. }
             | Self::ArchiveMissing { .. }
+            | Self::ObjectsRecord { .. }
             | Self::Archive { .. }
             | Self::Digest { .. }
             | Self::UnsafeMember { .. }
@@ -169,7 +184,7 @@ impl Fault for RestoreError {
 
     fn hint(&self) -> String {
         match self {
-            Self::Repository(source) | Self::Choice(source) => source.hint(),
+            Self::Repository(source) => source.hint(),
             Self::Fetch { source, .. } => source.hint(),
             Self::WalMissing { .. } => {
                 "Choose another backup with --backup-id; this one cannot become consistent."
@@ -184,7 +199,9 @@ impl Fault for RestoreError {
                     .to_owned()
             }
             Self::Space { .. } => "Free some space, or restore to another file system.".to_owned(),
-            Self::Version { .. } => "Restore it with barman-cloud-restore.".to_owned(),
+            Self::Unsupported { .. } => {
+                "Restore it with the tool that made it, or choose another with --backup-id.".to_owned()
+            }
             other => other.kind().hint().to_owned(),
         }
     }

@@ -81,7 +81,10 @@ pub(crate) struct Extracted {
 }
 
 /// Writes the members of an archive, then reads the stream to its end.
-pub(crate) fn extract(archive: impl Read, landing: &Landing<'_>) -> Result<Extracted, ExtractError> {
+pub(crate) fn extract(
+    archive: impl Read,
+    landing: &Landing<'_>,
+) -> Result<Extracted, ExtractError> {
     let mut watched = Watched {
         inner: archive,
         is_at_end: Cell::new(false),
@@ -107,7 +110,11 @@ pub(crate) fn extract(archive: impl Read, landing: &Landing<'_>) -> Result<Extra
         if landing.cancel.is_cancelled() {
             return Err(ExtractError::Cancelled);
         }
-        if watched.read(&mut writer.buffer).map_err(ExtractError::Read)? == 0 {
+        if watched
+            .read(&mut writer.buffer)
+            .map_err(ExtractError::Read)?
+            == 0
+        {
             return Ok(writer.extracted);
         }
     }
@@ -146,7 +153,12 @@ impl MemberWriter<'_> {
         let name = entry.path_bytes().into_owned();
         let relative = inside(&name)?;
         let is_link = matches!(kind, EntryType::Symlink);
-        let place = if self.landing.left_out.iter().any(|path| relative.starts_with(path)) {
+        let place = if self
+            .landing
+            .left_out
+            .iter()
+            .any(|path| relative.starts_with(path))
+        {
             Place::LeftOut
         } else if self.landing.is_pgdata {
             members::place(&relative, is_link)
@@ -157,10 +169,15 @@ impl MemberWriter<'_> {
             Place::LeftOut => return Ok(()),
             Place::At(path) => path,
         };
-        if self.landing.is_pgdata && kind != EntryType::Directory && relative.components().count() == 1 {
+        if self.landing.is_pgdata
+            && kind != EntryType::Directory
+            && relative.components().count() == 1
+        {
             let root_files = self.landing.root_files;
             // Held while the file is written: another piece may have the same one.
-            let mut pieces = root_files.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut pieces = root_files
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             let piece = pieces.entry(relative.clone()).or_insert(self.landing.piece);
             if *piece > self.landing.piece {
                 return Ok(());
@@ -204,7 +221,8 @@ impl MemberWriter<'_> {
         } else {
             mode | 0o700
         };
-        fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(cannot("set the mode of", &path))?;
+        fs::set_permissions(&path, Permissions::from_mode(mode))
+            .map_err(cannot("set the mode of", &path))?;
         self.set_owner(&path, header)
     }
 
@@ -222,15 +240,20 @@ impl MemberWriter<'_> {
             if count == 0 {
                 break;
             }
-            file.write_all(&self.buffer[..count]).map_err(cannot("write", &path))?;
-            copied += u64::try_from(count).map_err(|error| ExtractError::Read(io::Error::other(error)))?;
+            file.write_all(&self.buffer[..count])
+                .map_err(cannot("write", &path))?;
+            copied += u64::try_from(count)
+                .map_err(|error| ExtractError::Read(io::Error::other(error)))?;
             if self.landing.cancel.is_cancelled() {
                 return Err(ExtractError::Cancelled);
             }
         }
         if copied != size {
             let text = format!("{} has {copied} of its {size} bytes", relative.display());
-            return Err(ExtractError::Read(io::Error::new(io::ErrorKind::UnexpectedEof, text)));
+            return Err(ExtractError::Read(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                text,
+            )));
         }
         self.extracted.files += 1;
         self.extracted.bytes += copied;
@@ -249,7 +272,8 @@ impl MemberWriter<'_> {
     ) -> Result<(), ExtractError> {
         let path = self.make_way(relative)?;
         let target = link_name(entry)?;
-        std::os::unix::fs::symlink(OsStr::from_bytes(&target), &path).map_err(cannot("link", &path))?;
+        std::os::unix::fs::symlink(OsStr::from_bytes(&target), &path)
+            .map_err(cannot("link", &path))?;
         self.set_owner(&path, entry.header())
     }
 
@@ -276,8 +300,12 @@ impl MemberWriter<'_> {
         self.ensure_directory(&parent)?;
         let path = self.landing.root.join(relative);
         match fs::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() => Err(ExtractError::Unsafe(relative.display().to_string())),
-            Ok(_) => fs::remove_file(&path).map(|()| path.clone()).map_err(cannot("replace", &path)),
+            Ok(found) if found.is_dir() => {
+                Err(ExtractError::Unsafe(relative.display().to_string()))
+            }
+            Ok(_) => fs::remove_file(&path)
+                .map(|()| path.clone())
+                .map_err(cannot("replace", &path)),
             Err(_) => Ok(path),
         }
     }
@@ -308,12 +336,17 @@ impl MemberWriter<'_> {
         let Some((user, group)) = self.landing.owners.and_then(|owners| owners.of(header)) else {
             return Ok(());
         };
-        std::os::unix::fs::lchown(path, Some(user), Some(group)).map_err(cannot("set the owner of", path))
+        std::os::unix::fs::lchown(path, Some(user), Some(group))
+            .map_err(cannot("set the owner of", path))
     }
 }
 
 fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
 }
 
 fn link_name<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Vec<u8>, ExtractError> {

@@ -111,11 +111,27 @@ mod tests {
             ("pg_wal", false, Some("pg_wal")),
             ("pg_wal", true, None),
             ("pg_tblspc/16384", true, None),
-            ("pg_tblspc/16384/PG_15_202209061", false, Some("pg_tblspc/16384/PG_15_202209061")),
+            (
+                "pg_tblspc/16384/PG_15_202209061",
+                false,
+                Some("pg_tblspc/16384/PG_15_202209061"),
+            ),
             ("server.crt", true, Some("server.crt")),
-            ("pg_wal/archive_status", false, Some("pg_wal/archive_status")),
-            ("pg_wal/archive_status/000000010000000000000001.ready", false, None),
-            ("pg_wal/.cellarman/spool/000000010000000000000001", false, None),
+            (
+                "pg_wal/archive_status",
+                false,
+                Some("pg_wal/archive_status"),
+            ),
+            (
+                "pg_wal/archive_status/000000010000000000000001.ready",
+                false,
+                None,
+            ),
+            (
+                "pg_wal/.cellarman/spool/000000010000000000000001",
+                false,
+                None,
+            ),
         ] {
             let expected = expected.map_or(Place::LeftOut, |path| Place::At(path.into()));
             assert_eq!(place(Path::new(name), is_symlink), expected, "{name}");

@@ -32,8 +32,12 @@ impl Owners {
 
     /// The user and group that a member's header names, if this host has the user.
     pub(crate) fn of(&self, header: &Header) -> Option<(u32, u32)> {
-        let user = self.users.number(header.username_bytes(), header.uid().ok())?;
-        let group = self.groups.number(header.groupname_bytes(), header.gid().ok());
+        let user = self
+            .users
+            .number(header.username_bytes(), header.uid().ok())?;
+        let group = self
+            .groups
+            .number(header.groupname_bytes(), header.gid().ok());
         Some((user, group.unwrap_or(user)))
     }
 }

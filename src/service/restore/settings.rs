@@ -136,7 +136,8 @@ impl RecoverySettings {
         let mut text = Vec::with_capacity(held.len() + 1024);
         for line in held.split_inclusive(|byte| *byte == b'\n') {
             let is_replaced = setting_name(line).is_some_and(|name| {
-                WRITTEN.contains(&name.as_str()) || pairs.iter().any(|(written, _)| *written == name)
+                WRITTEN.contains(&name.as_str())
+                    || pairs.iter().any(|(written, _)| *written == name)
             });
             if is_replaced {
                 text.extend_from_slice(b"# replaced by cellarman restore: ");
@@ -161,7 +162,9 @@ fn target_setting(target: &Target) -> Option<(&'static str, String)> {
         Target::Immediate => Some(("recovery_target", "immediate".to_owned())),
         Target::Time(time) => Some((
             "recovery_target_time",
-            time.with_timezone(&Utc).format("%Y-%m-%d %H:%M:%S%.f+00").to_string(),
+            time.with_timezone(&Utc)
+                .format("%Y-%m-%d %H:%M:%S%.f+00")
+                .to_string(),
         )),
         Target::Xid(xid) => Some(("recovery_target_xid", xid.to_string())),
         Target::Lsn(lsn) => Some(("recovery_target_lsn", lsn.to_string())),
