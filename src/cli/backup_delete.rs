@@ -38,8 +38,9 @@ struct DeleteDocument {
 pub async fn run(arguments: DeleteArguments, context: &Context) -> Result<ExitCode, AnyFault> {
     let (repository, output) = (&context.repository, context.output);
     let id = repository.resolve(&arguments.backup).await?;
-    let plan = catalog::plan_deletion(repository, &id, clock::now()).await?;
-    let objects: Vec<String> = objects(&plan);
+    let deletion = catalog::plan_deletion(repository, &id, clock::now()).await?;
+    let plan = &deletion.plan;
+    let objects = objects(plan);
     let stored = text::size(plan.bytes());
     if arguments.dry_run {
         output.line(format!(
@@ -50,7 +51,7 @@ pub async fn run(arguments: DeleteArguments, context: &Context) -> Result<ExitCo
             output.line(format!("  {object}"));
         }
     } else {
-        repository.run_deletion(&plan).await?;
+        catalog::run_deletion(repository, &deletion).await?;
         output.line(format!(
             "Deleted backup {id}: {} objects, {stored}.",
             objects.len()

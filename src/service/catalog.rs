@@ -2,22 +2,24 @@
 //!
 //! Not here: taking and restoring backups, retention.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::barman::repository::{Catalog, CatalogEntry, DeletionPlan, Repository, RepositoryError};
 use crate::domain::backup::{BackupId, BackupStatus};
 use crate::fault::{Fault, Kind};
+use crate::service::maintenance::{self, Leftover};
+use crate::service::running;
+use crate::store::ObjectKey;
 use crate::store::error::StoreError;
 
 /// Listings under way at a time.
 const LISTINGS_IN_FLIGHT: usize = 8;
 
-/// A backup whose heartbeat is younger than this is running.
-const HEARTBEAT_AGE_MAX: TimeDelta = TimeDelta::minutes(10);
-
-/// A backup by another tool, which has no heartbeat, may run for as long as this.
-const FOREIGN_AGE_MAX: TimeDelta = TimeDelta::hours(24);
+/// How far this host's clock may be ahead of the store's without a living run being taken for dead.
+const CLOCK_AHEAD_MAX: TimeDelta = TimeDelta::minutes(10);
 
 /// A backup and the bytes it takes in the store.
 #[derive(Debug, Clone)]
@@ -81,54 +83,150 @@ pub async fn with_sizes(
     sized.buffered(LISTINGS_IN_FLIGHT).try_collect().await
 }
 
-/// What would be deleted of a backup. A run of the plan is [`Repository::run_deletion`].
+/// The deletion of a backup, to be looked at and then run.
+#[derive(Debug)]
+pub struct Deletion {
+    /// What is to go.
+    pub plan: DeletionPlan,
+    /// What a killed run of the backup left, to be cleared first: its uploads.
+    leftovers: Vec<Leftover>,
+}
+
+/// What would be deleted of a backup.
 ///
 /// # Errors
-/// Besides what [`Repository::plan_deletion`] refuses: a backup that is under way by `now`. Its run
-/// would go on and end with a record of a backup that is not there.
+/// Besides what [`Repository::plan_deletion`] refuses: a backup that is under way by `now`, this
+/// host's time. Its run would go on and end with a record of a backup that is not there.
 pub async fn plan_deletion(
     repository: &Repository,
     id: &BackupId,
     now: DateTime<Utc>,
-) -> Result<DeletionPlan, CatalogError> {
-    if let Some(reason) = reason_to_be_running(repository, id, now).await? {
+) -> Result<Deletion, CatalogError> {
+    let leftovers = leftovers(repository, id, now - CLOCK_AHEAD_MAX).await?;
+    let plan = repository.plan_deletion(id).await?;
+    Ok(Deletion { plan, leftovers })
+}
+
+/// Runs it. Killed anywhere, the same deletion planned anew goes on where it was.
+pub async fn run_deletion(
+    repository: &Repository,
+    deletion: &Deletion,
+) -> Result<(), CatalogError> {
+    maintenance::run(repository, &deletion.leftovers).await?;
+    Ok(repository.run_deletion(&deletion.plan).await?)
+}
+
+/// What a killed run of the backup left; fails for a run that lives.
+async fn leftovers(
+    repository: &Repository,
+    id: &BackupId,
+    now: DateTime<Utc>,
+) -> Result<Vec<Leftover>, CatalogError> {
+    let mut catalog = Catalog::default();
+    match repository.backup(id).await {
+        Ok(entry) => catalog.backups.push(entry),
+        Err(error @ RepositoryError::Store(_)) => return Err(error.into()),
+        // No record yet, or one that says nothing: the sign of life alone tells.
+        Err(_) => {}
+    }
+    let is_started = |entry: &CatalogEntry| entry.backup.status == BackupStatus::Started;
+    let is_started = catalog.backups.iter().any(is_started);
+    let layout = &repository.layout;
+    let sign = put_at(repository, id, &running::key(layout, id)).await?;
+    let record = put_at(repository, id, &layout.backup_info(id)).await?;
+    let leftovers = maintenance::plan(&catalog, &record, &sign, now);
+    if leftovers.is_empty() && (is_started || !sign.is_empty()) {
+        let reason = match sign.get(id) {
+            Some(put) => format!("its last sign of life is of {}", put.format("%H:%M:%S UTC")),
+            None => "another tool began it, and may still be at it".to_owned(),
+        };
         return Err(CatalogError::Running {
             id: id.clone(),
             reason,
         });
     }
-    Ok(repository.plan_deletion(id).await?)
+    Ok(leftovers)
 }
 
-async fn reason_to_be_running(
+/// When an object of the backup was put, by the store's clock; nothing where it is not there.
+async fn put_at(
     repository: &Repository,
     id: &BackupId,
-    now: DateTime<Utc>,
-) -> Result<Option<String>, CatalogError> {
-    let begun = match repository.backup_info(id).await {
-        Ok(info) if info.status == BackupStatus::Started => info.begin_time,
-        Err(error @ RepositoryError::Store(_)) => return Err(error.into()),
-        // A record that is not there yet may have its heartbeat already.
-        Err(RepositoryError::UnknownBackup { .. }) => None,
-        Ok(_) | Err(_) => return Ok(None),
-    };
-    let heartbeat = repository
-        .layout
-        .private(&format!("backups/{id}/running.json"));
-    match repository.store.head(&heartbeat).await {
-        Ok(meta) => {
-            let age = now.signed_duration_since(meta.modified);
-            let is_fresh = age < HEARTBEAT_AGE_MAX;
-            let seconds = age.num_seconds().max(0);
-            Ok(is_fresh.then(|| format!("its last sign of life is {seconds} s old")))
+    key: &ObjectKey,
+) -> Result<BTreeMap<BackupId, DateTime<Utc>>, StoreError> {
+    match repository.store.head(key).await {
+        Ok(meta) => Ok(BTreeMap::from([(id.clone(), meta.modified)])),
+        Err(error) if error.is_not_found() => Ok(BTreeMap::new()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::barman::backup_info::BackupInfo;
+    use crate::barman::layout::Layout;
+    use crate::clock;
+    use crate::store::memory::MemoryStore;
+    use crate::store::{ListRequest, PutOptions};
+
+    fn id() -> BackupId {
+        "20261121T054347".parse().unwrap()
+    }
+
+    /// A backup in this state, with or without a sign of life.
+    async fn repository(status: BackupStatus, has_sign: bool) -> Repository {
+        let layout = Layout::new("p", &"srv".parse().unwrap());
+        let repository = Repository::new(Arc::new(MemoryStore::new()), layout);
+        let info = BackupInfo {
+            status,
+            ..BackupInfo::default()
+        };
+        repository.put_backup_info(&id(), &info).await.unwrap();
+        let mut keys = vec![ObjectKey::new(format!("p/srv/base/{}/data.tar", id()))];
+        if has_sign {
+            keys.push(running::key(&repository.layout, &id()));
         }
-        Err(error) if error.is_not_found() => {
-            let age = begun.map(|begun| now.signed_duration_since(begun));
-            let is_recent = age.is_some_and(|age| age < FOREIGN_AGE_MAX);
-            Ok(is_recent.then(|| {
-                "another tool began it less than 24 hours ago, and has not ended it".to_owned()
-            }))
+        for key in keys {
+            let body = Bytes::from_static(b"{}");
+            let options = PutOptions::default();
+            repository.store.put(&key, body, &options).await.unwrap();
         }
-        Err(error) => Err(error.into()),
+        repository
+    }
+
+    #[tokio::test]
+    async fn a_backup_is_deleted_unless_it_is_under_way() {
+        let after = |minutes| clock::now() + TimeDelta::minutes(minutes);
+        for (status, has_sign, now, is_deleted) in [
+            (BackupStatus::Done, false, after(0), true),
+            (BackupStatus::Failed, false, after(0), true),
+            (BackupStatus::Started, true, after(0), false),
+            (BackupStatus::Started, true, after(11), false),
+            (BackupStatus::Started, true, after(13), true),
+            (BackupStatus::Done, true, after(0), false),
+            (BackupStatus::Done, true, after(13), true),
+            (BackupStatus::Started, false, after(23 * 60), false),
+            (BackupStatus::Started, false, after(25 * 60), true),
+        ] {
+            let case = format!("{status} {has_sign} {now}");
+            let repository = repository(status, has_sign).await;
+            match plan_deletion(&repository, &id(), now).await {
+                Ok(deletion) => {
+                    assert!(is_deleted, "{case}");
+                    run_deletion(&repository, &deletion).await.unwrap();
+                    let left = repository.store.list(&ListRequest::default()).await;
+                    assert!(left.unwrap().objects.is_empty(), "{case}");
+                }
+                Err(error) => {
+                    assert!(!is_deleted, "{case}");
+                    assert_eq!(error.kind(), Kind::Refused);
+                }
+            }
+        }
     }
 }
