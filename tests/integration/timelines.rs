@@ -49,8 +49,10 @@ fn check_timelines(world: &World) {
     switch_over(&primary, &standby);
     let workload = Workload::start(&standby);
     workload.advance(50);
-    let at_time = *workload.hold();
-    let time = standby.sql().value("SELECT clock_timestamp()");
+    let (at_time, time) = {
+        let held = workload.hold();
+        (*held, standby.sql().value("SELECT clock_timestamp()"))
+    };
     workload.advance(50);
     let on_second = workload.stop();
     standby.archive_now();
@@ -84,8 +86,9 @@ fn follow(world: &World, primary: &Cluster) -> Cluster {
     let standby = world.restore("standby", &[]);
     standby.follow(primary);
     // It was restored beside a living archive and is to take it over: the user's own decision.
-    standby.configure(&world.archiving(&["--allow-own-archive"]));
-    standby.start();
+    // It must not stand in its files, which its backups hand on to whatever is restored from them.
+    let takes_over = world.archive_command(&["--allow-own-archive"]);
+    standby.start_with(&[&format!("archive_command={takes_over}")]);
     standby
 }
 
@@ -93,9 +96,8 @@ fn follow(world: &World, primary: &Cluster) -> Cluster {
 fn back_up_standby(world: &World, primary: &Cluster, standby: &Cluster) {
     thread::scope(|scope| {
         let backup = scope.spawn(|| world.back_up(standby, &["--name", "from-standby"]));
-        let sql = primary.sql();
         wait::until_true("the standby's backup", || {
-            sql.run("SELECT pg_switch_wal()");
+            primary.archive_now();
             backup.is_finished()
         });
     });

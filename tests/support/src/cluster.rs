@@ -1,7 +1,8 @@
 //! PostgreSQL clusters: made by initdb or found restored, reached through their own socket.
 
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -201,8 +202,7 @@ impl Cluster {
     pub fn try_start(&self, settings: &[&str]) -> Ended {
         let mut options = format!("-k {} -p 5432", self.socket_directory.display());
         for setting in settings {
-            options.push_str(" -c ");
-            options.push_str(setting);
+            let _ = write!(options, " -c '{setting}'");
         }
         self.control(&["-w", "-t", "180", "-o", &options, "start"])
     }

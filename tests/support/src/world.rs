@@ -58,7 +58,7 @@ impl World {
 
     /// A cluster that archives through the program, started, with the workload's tables.
     pub fn primary(&self, initdb: &[&str]) -> Cluster {
-        self.primary_with(initdb, &self.archiving(&[]))
+        self.primary_with(initdb, &self.archiving())
     }
 
     /// A cluster with these settings, started, with the workload's tables.
@@ -72,12 +72,15 @@ impl World {
     }
 
     /// The settings that make a server archive through the program.
-    pub fn archiving(&self, options: &[&str]) -> String {
+    pub fn archiving(&self) -> String {
+        let command = self.archive_command(&[]);
+        format!("archive_mode = on\narchive_command = '{command}'")
+    }
+
+    /// An `archive_command` with further options.
+    pub fn archive_command(&self, options: &[&str]) -> String {
         let words = [&["wal", "archive"], options, &["%p"]].concat();
-        format!(
-            "archive_mode = on\narchive_command = '{}'",
-            self.cellarman.shell_line(&words)
-        )
+        self.cellarman.shell_line(&words)
     }
 
     /// The program, talking to `cluster`.
