@@ -151,6 +151,12 @@ impl BaseBackup {
                 Ok(report)
             }
             Err(error) => {
+                let is_cancelled = self.cancel.is_cancelled() || error.is_cancelled();
+                let error = if is_cancelled {
+                    BackupError::Cancelled
+                } else {
+                    error
+                };
                 run.give_up(&error).await;
                 Err(error)
             }

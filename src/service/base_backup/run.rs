@@ -35,7 +35,7 @@ use crate::store::upload::UploadOptions;
 /// Between two looks at the session while files are copied.
 const SESSION_INTERVAL: Duration = Duration::from_secs(2);
 /// The memory that parts of archives may take, where the number of jobs allows it.
-const PART_BUFFERS_BYTES: usize = 56 << 20;
+const PART_BUFFERS_BYTES: usize = 48 << 20;
 
 /// A backup under way: it has an id and a record.
 pub(super) struct Run<'a> {
@@ -363,8 +363,7 @@ impl Run<'_> {
 
     /// Leaves a record FAILED. The sign of life goes last: with it, another run would finish this.
     pub(super) async fn give_up(mut self, cause: &BackupError) {
-        let cancelled = self.backup.cancel.is_cancelled();
-        error!(id = %self.id, cancelled, error = chain(cause), "backup failed");
+        error!(id = %self.id, error = chain(cause), "backup failed");
         self.prepared.server.close().await;
         record::set_failed(&mut self.info, &chain(cause));
         let put = self

@@ -21,6 +21,7 @@ use crate::service::base_backup::error::BackupError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const TELL_INTERVAL: Duration = Duration::from_secs(30);
 /// How many missing segments an error carries.
 const MISSING_MAX: usize = 1000;
 
@@ -124,6 +125,7 @@ impl WalWait<'_> {
     pub(super) async fn run(&self, cancel: &CancellationToken) -> Result<(), BackupError> {
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
+        let mut told = None;
         let mut wanted = segments(self.ranges, self.segment_size);
         loop {
             let missing = self.missing(&mut wanted).await?;
@@ -137,7 +139,10 @@ impl WalWait<'_> {
                     is_standby: self.is_standby,
                 });
             }
-            info!(segment = %first, missing = missing.len(), "waiting for WAL in the archive");
+            if told.is_none_or(|told: Instant| told.elapsed() >= TELL_INTERVAL) {
+                told = Some(Instant::now());
+                info!(segment = %first, missing = missing.len(), "waiting for WAL in the archive");
+            }
             let left = self.timeout.saturating_sub(begun.elapsed());
             tokio::select! {
                 () = cancel.cancelled() => return Err(BackupError::Cancelled),
