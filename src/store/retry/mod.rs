@@ -433,7 +433,8 @@ impl Body {
                     self.breaks = 0;
                     return Ok(Some((chunk, self)));
                 }
-                Ok(None) if self.next >= self.end => return Ok(None),
+                // Nothing more is wanted, however the connection ends.
+                _ if self.next >= self.end => return Ok(None),
                 Ok(None) => StoreError {
                     kind: StoreErrorKind::Unreachable,
                     ..self.inner.timed_out(&asked)
@@ -477,3 +478,6 @@ impl Body {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
