@@ -50,7 +50,7 @@ fn an_archiver_killed_at_any_moment_has_stored_what_it_acknowledged() {
     ));
     let mut random = report::random("crash archive");
     let kills = report::count(5, 20);
-    let directory = fill_with_wal(&world, kills * 6);
+    let directory = fill_with_wal(&world, kills * 12);
     let archiver = Archiver {
         world: &world,
         bucket: Bucket::of(&world.minio),
@@ -180,7 +180,7 @@ fn a_backup_killed_at_any_moment_is_never_done() {
     let workload = Workload::start(&primary);
     workload.advance(50);
     // Slowed down, so that the kills fall into the copy and not only before it.
-    let limit = ["--max-bandwidth", "10MB"];
+    let limit = ["--max-bandwidth", "10M"];
     let usual = world.back_up(&primary, &limit).took;
     let words = [
         "backup",
