@@ -39,14 +39,14 @@ fn some_wal(world: &World) -> (PathBuf, [String; 2]) {
     let cluster = Cluster::create(&world.release, &world.scratch, "primary", &[]);
     cluster.configure("archive_mode = on\narchive_command = 'false'");
     cluster.start();
-    let sql = cluster.sql();
-    sql.run("CREATE TABLE t AS SELECT md5(i::text) FROM generate_series(1, 20000) i");
-    let segment = sql.value("SELECT pg_walfile_name(pg_switch_wal())");
-    // A recovery that ends at once: the next timeline begins, with a history file by PostgreSQL.
     cluster.stop();
+    // A recovery that ends at once: the next timeline begins, with a history file by PostgreSQL.
     cluster.recover("restore_command = 'false'");
     cluster.start();
     cluster.wait_until_recovered();
+    let sql = cluster.sql();
+    sql.run("CREATE TABLE t AS SELECT md5(i::text) FROM generate_series(1, 20000) i");
+    let segment = sql.value("SELECT pg_walfile_name(pg_switch_wal())");
     cluster.stop_at_once();
     let history = "00000002.history".to_owned();
     (cluster.directory().to_path_buf(), [segment, history])
