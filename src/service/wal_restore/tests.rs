@@ -1,0 +1,1 @@
+//! Restoring from stores in memory, on disk and at fault.
