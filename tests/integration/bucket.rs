@@ -8,7 +8,7 @@ use cellarman::codec::Codec;
 use cellarman::codec::decompress::decompressor;
 use cellarman::store::config::{S3Config, S3Credentials, StoreConfig};
 use cellarman::store::open::open;
-use cellarman::store::{ListRequest, ObjectKey, ObjectStore};
+use cellarman::store::{ListRequest, ObjectKey, ObjectStore, PutOptions};
 use futures::TryStreamExt;
 use secrecy::SecretString;
 use testbed::minio::{BUCKET, CREDENTIALS, Minio};
@@ -72,6 +72,23 @@ impl Bucket {
             let chunks: Vec<_> = body.chunks.try_collect().await.expect("its bytes");
             chunks.concat()
         })
+    }
+
+    /// Puts an object, whatever was there.
+    pub(crate) fn put(&self, key: &str, bytes: Vec<u8>) {
+        self.runtime
+            .block_on(
+                self.store
+                    .put(&ObjectKey::new(key), bytes.into(), &PutOptions::default()),
+            )
+            .expect("an object");
+    }
+
+    /// Deletes an object.
+    pub(crate) fn delete(&self, key: &str) {
+        self.runtime
+            .block_on(self.store.delete(&[ObjectKey::new(key)]))
+            .expect("an object");
     }
 
     /// The WAL files below `prefix`: what they are called and what they hold, decompressed.

@@ -15,6 +15,7 @@ use testbed::report;
 use testbed::workload::{self, Workload};
 use testbed::world::{PATH, SERVER, World};
 
+use crate::archiver::Archiver;
 use crate::bucket::Bucket;
 
 /// Starts a command, kills it after `delay` unless it ends before, and says how it ended:
@@ -50,19 +51,18 @@ fn an_archiver_killed_at_any_moment_has_stored_what_it_acknowledged() {
     ));
     let mut random = report::random("crash archive");
     let kills = report::count(5, 20);
-    let directory = fill_with_wal(&world, kills * 12);
-    let archiver = Archiver {
-        world: &world,
-        bucket: Bucket::of(&world.minio),
-        directory,
-    };
-    let usual = archiver.archive_one();
+    let archiver = Archiver::with_wal(&world, "primary", kills * 12);
+    let options = ["--compression", "gzip", "--jobs", "4"];
+    let usual = archiver.archive_one(&options);
     let mut killed = 0;
     while killed < kills {
         let Some(path) = archiver.next_ready() else {
             panic!("{killed} of {kills} kills came in time: make more WAL")
         };
-        match kill_after(&mut archiver.command(&path), moment(&mut random, usual)) {
+        match kill_after(
+            &mut archiver.command(&options, &path),
+            moment(&mut random, usual),
+        ) {
             Some(0) => archiver.acknowledge(&path),
             Some(code) => panic!("archiving {path} failed with {code}"),
             None => killed += 1,
@@ -71,102 +71,9 @@ fn an_archiver_killed_at_any_moment_has_stored_what_it_acknowledged() {
     }
     // Killed or not, PostgreSQL asks again until it is told that the file is stored.
     while archiver.next_ready().is_some() {
-        archiver.archive_one();
+        archiver.archive_one(&options);
     }
     archiver.check();
-}
-
-/// A stopped cluster with so many WAL files to archive; its data directory.
-fn fill_with_wal(world: &World, segments: u32) -> PathBuf {
-    let cluster = Cluster::create(
-        &world.release,
-        &world.scratch,
-        "primary",
-        &["--wal-segsize=1"],
-    );
-    cluster.configure("archive_mode = on\narchive_command = 'false'\nmax_wal_size = 1GB");
-    cluster.start();
-    let sql = cluster.sql();
-    sql.run("CREATE TABLE t (note text)");
-    for _ in 0..segments {
-        sql.run("INSERT INTO t SELECT md5(random()::text) FROM generate_series(1, 400)");
-        sql.run("SELECT pg_switch_wal()");
-    }
-    cluster.stop_at_once();
-    cluster.directory().to_path_buf()
-}
-
-/// PostgreSQL's archiver, as far as it matters: it asks for the oldest file that is ready.
-struct Archiver<'a> {
-    world: &'a World,
-    bucket: Bucket,
-    directory: PathBuf,
-}
-
-impl Archiver<'_> {
-    fn status(&self, ending: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.directory.join("pg_wal/archive_status"));
-        let mut names: Vec<String> = entries
-            .expect("a pg_wal")
-            .filter_map(|entry| {
-                let name = entry.expect("an entry").file_name().into_string().ok()?;
-                Some(name.strip_suffix(ending)?.to_owned())
-            })
-            .collect();
-        names.sort();
-        names
-    }
-
-    fn next_ready(&self) -> Option<String> {
-        let name = self.status(".ready").into_iter().next()?;
-        Some(format!("pg_wal/{name}"))
-    }
-
-    fn command(&self, path: &str) -> Command {
-        let mut command = self.world.cellarman.command(&[
-            "wal",
-            "archive",
-            "--compression",
-            "gzip",
-            "--jobs",
-            "4",
-            path,
-        ]);
-        command.current_dir(&self.directory);
-        command
-    }
-
-    /// Archives the next file without a kill; how long it took.
-    fn archive_one(&self) -> Duration {
-        let path = self.next_ready().expect("a file that is ready");
-        let ended = testbed::process::run(&mut self.command(&path));
-        ended.ok();
-        self.acknowledge(&path);
-        ended.took
-    }
-
-    fn acknowledge(&self, path: &str) {
-        let name = path.trim_start_matches("pg_wal/");
-        let status = self.directory.join("pg_wal/archive_status");
-        fs::rename(
-            status.join(format!("{name}.ready")),
-            status.join(format!("{name}.done")),
-        )
-        .expect("the status changes");
-    }
-
-    /// What is acknowledged is in the store, and what is in the store is whole and ours.
-    fn check(&self) {
-        let stored = self.bucket.wal_files(&format!("{PATH}/{SERVER}/wals/"));
-        for (name, bytes) in &stored {
-            let local = fs::read(self.directory.join("pg_wal").join(name));
-            let local = local.unwrap_or_else(|error| panic!("{name} is stored: {error}"));
-            assert!(local == *bytes, "{name} is stored with other bytes");
-        }
-        for name in self.status(".done") {
-            assert!(stored.contains_key(&name), "{name} is not in the store");
-        }
-    }
 }
 
 #[test]

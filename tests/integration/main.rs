@@ -7,6 +7,8 @@
     reason = "helpers of tests fail the test, and say what it did when it failed"
 )]
 
+mod archiver;
+mod bad_input;
 mod bucket;
 mod crash;
 mod harness;
