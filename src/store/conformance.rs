@@ -178,7 +178,15 @@ impl Suite {
             assert_eq!(kind_of(self.store.head(&key).await), not_found, "{name}");
             ok("delete of the absent", self.store.delete(&[key]).await);
         }
-        self.delete(&["absent", "here/inside", "also absent"]).await;
+        for prefix in ["absent", "here//", "here/inside/"] {
+            assert_eq!(
+                self.all_keys(prefix).await,
+                Vec::<String>::new(),
+                "{prefix}"
+            );
+        }
+        self.delete(&["absent", "here/inside", "here//inside"])
+            .await;
     }
 
     async fn ranges_are_cut_at_the_end(&self) {

@@ -161,7 +161,7 @@ impl Request {
             SdkError::ServiceError(service) => {
                 let answer = answer_of(service.err(), service.raw());
                 let kind = match self.operation {
-                    "get" | "head" | "delete" => answer.kind_when_reading(),
+                    "get" | "head" | "delete" | "list" => answer.kind_when_reading(),
                     _ => answer.kind(),
                 };
                 StoreError {

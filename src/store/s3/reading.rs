@@ -108,7 +108,7 @@ impl S3Store {
 
     pub(super) async fn list_page(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         let about = self.request("list", &request.prefix);
-        let listed = self
+        let sent = self
             .client
             .list_objects_v2()
             .bucket(&self.bucket)
@@ -119,8 +119,12 @@ impl S3Store {
             .set_continuation_token(request.token.clone().map(|token| token.0))
             .set_max_keys(request.page_size_max.map(i32::from))
             .send()
-            .await
-            .map_err(|error| about.meaning(error))?;
+            .await;
+        let listed = match sent.map_err(|error| about.meaning(error)) {
+            // No key can begin so.
+            Err(error) if error.is_not_found() => return Ok(ListPage::default()),
+            other => other?,
+        };
         let is_encoded = listed.encoding_type() == Some(&EncodingType::Url);
         let next = listed
             .is_truncated()
