@@ -89,7 +89,9 @@ pub(super) fn ahead(asked: SegmentName, size: SegmentSize) -> Vec<SegmentName> {
     let mut names = Vec::new();
     let mut current = asked;
     for _ in 0..count {
-        let Some(next) = current.next(size) else { break };
+        let Some(next) = current.next(size) else {
+            break;
+        };
         names.push(next);
         current = next;
     }
