@@ -40,84 +40,118 @@ fn target_words(plan: &RestorePlan) -> String {
     }
 }
 
+/// Backups not chosen that are named to people; programs get all.
+const PASSED_OVER_SHOWN_MAX: usize = 5;
+
 /// Prints the plan for people; its archives one by one when the plan is all that was asked for.
 pub(crate) fn print_plan(output: Output, plan: &RestorePlan, is_all: bool) {
-    let line = |name: &str, value: &str| output.line(format!("{name:<12}{value}"));
-    line(
-        "restore",
-        &format!(
-            "backup {} into {}",
-            backup_words(plan),
-            plan.pgdata.display()
+    let mut lines = choice_lines(plan);
+    lines.extend(source_lines(plan, is_all));
+    lines.extend(place_lines(plan));
+    lines.extend(
+        plan.warnings
+            .iter()
+            .map(|warning| ("warning", warning.clone())),
+    );
+    for (name, value) in lines {
+        output.line(format!("{name:<12}{value}"));
+    }
+}
+
+type Line = (&'static str, String);
+
+/// What is restored, how far, and why.
+fn choice_lines(plan: &RestorePlan) -> Vec<Line> {
+    let pgdata = plan.pgdata.display();
+    let mut lines = vec![
+        (
+            "restore",
+            format!("backup {} into {pgdata}", backup_words(plan)),
         ),
+        (
+            "target",
+            format!("{}, then {}", target_words(plan), plan.action.as_str()),
+        ),
+        ("timeline", plan.timeline.to_string()),
+    ];
+    lines.extend(
+        plan.reasons
+            .iter()
+            .map(|reason| ("because", reason.clone())),
     );
-    line(
-        "target",
-        &format!("{}, then {}", target_words(plan), plan.action.as_str()),
+    let passed_over = plan.passed_over.iter().rev();
+    lines.extend(
+        passed_over
+            .take(PASSED_OVER_SHOWN_MAX)
+            .map(|(id, reason)| ("not", format!("{id}: {reason}"))),
     );
-    line("timeline", &plan.timeline.to_string());
-    for reason in &plan.reasons {
-        line("because", reason);
+    if let Some(more) = plan
+        .passed_over
+        .len()
+        .checked_sub(PASSED_OVER_SHOWN_MAX + 1)
+    {
+        lines.push(("not", format!("{} earlier ones", more + 1)));
     }
-    for (id, reason) in &plan.passed_over {
-        line("not", &format!("{id}: {reason}"));
-    }
+    lines
+}
+
+/// What is fetched.
+fn source_lines(plan: &RestorePlan, is_all: bool) -> Vec<Line> {
     let (count, size) = (plan.archives.len(), text::size(plan.fetch_bytes));
-    let verified = plan
+    let recorded = plan
         .archives
         .iter()
         .filter(|archive| archive.blake3.is_some())
         .count();
-    line(
+    let mut lines = vec![(
         "fetch",
-        &format!("{size} in {count} archives, {verified} of them with a recorded digest"),
-    );
+        format!("{size} in {count} archives, {recorded} of them with a recorded digest"),
+    )];
     if is_all {
-        for archive in &plan.archives {
-            line(
-                "",
-                &format!(
-                    "{} {}",
-                    archive.stored.key.base_name(),
-                    text::size(archive.stored.size)
-                ),
+        lines.extend(plan.archives.iter().map(|archive| {
+            let (name, size) = (
+                archive.stored.key.base_name(),
+                text::size(archive.stored.size),
             );
-        }
+            ("", format!("{name} {size}"))
+        }));
     }
     let wal = &plan.wal;
-    line(
+    lines.push((
         "WAL",
-        &format!(
+        format!(
             "{} to {} make it consistent: {} archived",
             wal.begin, wal.end, wal.count
         ),
-    );
-    for tablespace in &plan.tablespaces {
+    ));
+    lines
+}
+
+/// Where it goes.
+fn place_lines(plan: &RestorePlan) -> Vec<Line> {
+    let tablespaces = plan.tablespaces.iter().map(|tablespace| {
         let (name, oid, new) = (&tablespace.name, tablespace.oid, tablespace.new.display());
-        line(
+        (
             "tablespace",
-            &format!("{name} ({oid}) from {} to {new}", tablespace.old),
-        );
-    }
-    for space in &plan.space {
+            format!("{name} ({oid}) from {} to {new}", tablespace.old),
+        )
+    });
+    let space = plan.space.iter().map(|space| {
         let (free, needed) = (text::size(space.available), text::size(space.needed));
-        line(
+        (
             "space",
-            &format!(
+            format!(
                 "{free} free for {}, {needed} or more needed",
                 space.path.display()
             ),
-        );
-    }
+        )
+    });
+    let mut lines: Vec<Line> = tablespaces.chain(space).collect();
     if plan.pgdata_state == DirectoryState::Unfinished {
-        line(
-            "clear",
-            "a restore that did not finish has left files there: they are removed first",
-        );
+        let text = "a restore that did not finish has left files there: they are removed first";
+        lines.push(("clear", text.to_owned()));
     }
-    for warning in &plan.warnings {
-        line("warning", warning);
-    }
+    lines
 }
 
 fn backup_words(plan: &RestorePlan) -> String {

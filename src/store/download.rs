@@ -270,3 +270,145 @@ fn get_error(key: &ObjectKey, kind: StoreErrorKind) -> StoreError {
         source: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::PutOptions;
+    use crate::store::faulty::{Call, Fault, FaultyStore, Trouble};
+    use crate::store::memory::MemoryStore;
+
+    const PART_BYTES: usize = 1000;
+
+    fn bytes(size: usize) -> Vec<u8> {
+        (0..size)
+            .map(|n| u8::try_from(n * 31 % 251).unwrap())
+            .collect()
+    }
+
+    fn options(parts_ahead: usize) -> DownloadOptions {
+        DownloadOptions {
+            part_bytes: PART_BYTES,
+            parts_ahead,
+            ..DownloadOptions::default()
+        }
+    }
+
+    fn seam(store: &Arc<FaultyStore>) -> Arc<dyn ObjectStore> {
+        Arc::<FaultyStore>::clone(store)
+    }
+
+    async fn stored(contents: &[u8]) -> (Arc<FaultyStore>, ObjectMeta) {
+        let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+        let key = ObjectKey::new("object");
+        let body = contents.to_vec().into();
+        store.put(&key, body, &PutOptions::default()).await.unwrap();
+        let meta = store.head(&key).await.unwrap();
+        (store, meta)
+    }
+
+    /// What reading the whole object gives, and how it failed if it did.
+    async fn read(
+        store: &Arc<FaultyStore>,
+        meta: &ObjectMeta,
+        options: DownloadOptions,
+    ) -> (io::Result<Vec<u8>>, String, Option<StoreErrorKind>) {
+        let mut reader = reader(seam(store), meta, &options);
+        tokio::task::spawn_blocking(move || {
+            let mut all = Vec::new();
+            let outcome = reader.read_to_end(&mut all).map(|_| all);
+            let failure = reader.take_failure().map(|error| error.kind);
+            (outcome, reader.digest(), failure)
+        })
+        .await
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn parts_come_in_order_with_the_digest_of_the_whole() {
+        for (size, parts_ahead) in [
+            (0, 3),
+            (1, 1),
+            (PART_BYTES, 3),
+            (PART_BYTES + 1, 1),
+            (10 * PART_BYTES, 2),
+            (25 * PART_BYTES + 7, 3),
+        ] {
+            let contents = bytes(size);
+            let (store, meta) = stored(&contents).await;
+            let (outcome, digest, failure) = read(&store, &meta, options(parts_ahead)).await;
+            assert_eq!((outcome.unwrap(), failure), (contents.clone(), None));
+            assert_eq!(digest, blake3::hash(&contents).to_hex().as_str());
+            let gets = store
+                .calls()
+                .iter()
+                .filter(|(call, _)| *call == Call::Get)
+                .count();
+            assert_eq!(gets, size.div_ceil(PART_BYTES));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_of_another_version_is_refused() {
+        let (store, meta) = stored(&bytes(5000)).await;
+        let other = ObjectMeta {
+            etag: Some("other".to_owned()),
+            ..meta.clone()
+        };
+        let shorter = ObjectMeta { size: 4999, ..meta };
+        for meta in [other, shorter] {
+            let (outcome, _, failure) = read(&store, &meta, options(3)).await;
+            assert!(outcome.is_err());
+            assert_eq!(failure, Some(StoreErrorKind::Changed));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_fails_fails_the_reader_at_its_place() {
+        let (store, meta) = stored(&bytes(5000)).await;
+        store.add(Fault::next(Call::Get, Trouble::Fails(StoreErrorKind::Denied)).after(2));
+        let mut reader = reader(seam(&store), &meta, &options(3));
+        let read = tokio::task::spawn_blocking(move || {
+            let outcome = reader.drain();
+            (
+                outcome.is_err(),
+                reader.seen_bytes(),
+                reader.take_failure().map(|error| error.kind),
+            )
+        });
+        assert_eq!(
+            read.await.unwrap(),
+            (true, 2000, Some(StoreErrorKind::Denied))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_download_does_not_wait() {
+        let (store, meta) = stored(&bytes(5000)).await;
+        store.add(Fault::next(Call::Get, Trouble::Hangs));
+        let options = options(3);
+        let cancel = options.cancel.clone();
+        let reading = read(&store, &meta, options);
+        let (outcome, ()) = tokio::join!(reading, async { cancel.cancel() });
+        assert!(outcome.0.is_err() && outcome.2.is_none());
+    }
+
+    #[tokio::test]
+    async fn no_more_parts_are_fetched_than_may_be_ahead() {
+        let (store, meta) = stored(&bytes(10 * PART_BYTES)).await;
+        let mut reader = reader(seam(&store), &meta, &options(3));
+        let read = tokio::task::spawn_blocking(move || {
+            let mut first = [0; 10];
+            reader.read_exact(&mut first).unwrap();
+            // The buffer being read counts too, so its place is not free yet.
+            let fetched = store
+                .calls()
+                .iter()
+                .filter(|(call, _)| *call == Call::Get)
+                .count();
+            drop(reader);
+            fetched
+        });
+        assert!(read.await.unwrap() <= 3);
+    }
+}

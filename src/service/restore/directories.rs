@@ -61,8 +61,8 @@ pub(crate) fn examine(path: &Path, owner: &Path) -> Result<DirectoryState, Resto
         Some(entry) => {
             let entry = entry.map_err(RestoreError::local("list", path))?;
             Err(refused(&format!(
-                "it is not empty, there is {:?}",
-                entry.file_name()
+                "it is not empty, there is {}",
+                entry.file_name().display()
             )))
         }
     }

@@ -95,11 +95,12 @@ pub(crate) fn extract(
         buffer: vec![0; 256 << 10],
         extracted: Extracted::default(),
     };
-    let mut tar = tar::Archive::new(&mut watched);
-    for entry in tar.entries().map_err(ExtractError::Read)? {
-        writer.write(&mut entry.map_err(ExtractError::Read)?)?;
+    {
+        let mut tar = tar::Archive::new(&mut watched);
+        for entry in tar.entries().map_err(ExtractError::Read)? {
+            writer.write(&mut entry.map_err(ExtractError::Read)?)?;
+        }
     }
-    drop(tar);
     if watched.is_at_end.get() {
         // The end of a tar is a block of zeros. The reader takes the end of the stream for it
         // too, and then a tar cut between two members would look whole.

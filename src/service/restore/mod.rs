@@ -9,8 +9,12 @@ mod extract;
 mod finish;
 mod members;
 mod owners;
+pub mod places;
 pub mod plan;
 pub mod run;
 pub mod settings;
 pub mod space;
 pub mod words;
+
+#[cfg(test)]
+mod tests;

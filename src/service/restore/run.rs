@@ -168,7 +168,7 @@ async fn fill(
             // A thread that was stopped is not why.
             Err(RestoreError::Cancelled) if failure.is_some() => {}
             Err(error) if matches!(failure, None | Some(RestoreError::Cancelled)) => {
-                failure = Some(error)
+                failure = Some(error);
             }
             Err(error) => tracing::warn!(
                 error = crate::fault::chain(&error),

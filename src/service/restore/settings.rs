@@ -218,3 +218,114 @@ pub(crate) fn shell_word(word: &str) -> String {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(target: Target) -> RecoverySettings {
+        RecoverySettings {
+            target,
+            is_inclusive: true,
+            timeline: TimelineWord::Number(TimelineId::FIRST),
+            action: TargetAction::Promote,
+            restore_command: RestoreCommand {
+                program: "/opt/my tools/cellarman".to_owned(),
+                options: vec!["--server".to_owned(), "it's 100%".to_owned()],
+            },
+            places: vec![("hba_file", "/new/pg_hba.conf".to_owned())],
+        }
+    }
+
+    fn check(target: Target, held: &str, expected: &[&str]) -> String {
+        let text = String::from_utf8(settings(target).appended_to(held.as_bytes())).unwrap();
+        for line in expected {
+            assert!(
+                text.lines().any(|found| found == *line),
+                "{line} is not in\n{text}"
+            );
+        }
+        text
+    }
+
+    #[test]
+    fn each_target_is_the_only_one_and_the_last() {
+        let time = "2026-11-21T06:43:47.5+01:00".parse().unwrap();
+        for (target, line) in [
+            (Target::Immediate, "recovery_target = 'immediate'"),
+            (
+                Target::Time(time),
+                "recovery_target_time = '2026-11-21 05:43:47.500+00'",
+            ),
+            (Target::Xid(742), "recovery_target_xid = '742'"),
+            (
+                Target::Lsn("0/3000028".parse().unwrap()),
+                "recovery_target_lsn = '0/3000028'",
+            ),
+            (
+                Target::Name("it's".to_owned()),
+                "recovery_target_name = 'it''s'",
+            ),
+        ] {
+            let text = check(target, "", &[line]);
+            let is_target = |line: &&str| {
+                NEUTRAL[..5]
+                    .iter()
+                    .any(|(name, _)| line.starts_with(&format!("{name} =")))
+            };
+            let lines: Vec<&str> = text.lines().filter(is_target).collect();
+            assert_eq!(lines.last(), Some(&line));
+            assert_eq!(lines.len(), 5, "{text}");
+            assert!(
+                lines[..4].iter().all(|line| line.ends_with("= ''")),
+                "{text}"
+            );
+        }
+        let text = check(Target::Latest, "", &["recovery_target_timeline = '1'"]);
+        assert_eq!(
+            text.lines().filter(|line| line.ends_with(" = ''")).count(),
+            6
+        );
+    }
+
+    #[test]
+    fn older_lines_of_the_same_settings_become_comments() {
+        let held = "work_mem = '8MB'\nRecovery_Target_Time = 'x'\n  restore_command='cp'\n\
+                    recovery_min_apply_delay = '1h'\nprimary_conninfo = 'host=a'";
+        let expected = [
+            "work_mem = '8MB'",
+            "# replaced by cellarman restore: Recovery_Target_Time = 'x'",
+            "# replaced by cellarman restore:   restore_command='cp'",
+            "# replaced by cellarman restore: recovery_min_apply_delay = '1h'",
+            "primary_conninfo = 'host=a'",
+            "recovery_min_apply_delay = '0'",
+            "hba_file = '/new/pg_hba.conf'",
+        ];
+        check(Target::Latest, held, &expected);
+    }
+
+    #[test]
+    fn the_restore_command_survives_shell_postgres_and_conf_file() {
+        let command = settings(Target::Latest).restore_command.to_shell();
+        assert_eq!(
+            command,
+            r#"'/opt/my tools/cellarman' --server 'it'\''s 100%%' wal restore %f "%p""#
+        );
+        let line = r#"restore_command = '''/opt/my tools/cellarman'' --server ''it''\\''''s 100%%'' wal restore %f "%p"'"#;
+        check(Target::Latest, "", &[line]);
+    }
+
+    #[test]
+    fn values_are_quoted_for_the_configuration_file() {
+        for (value, quoted) in [
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", "'it''s'"),
+            (r"a\b", r"'a\\b'"),
+            ("a\nb\u{1}", r"'a\nb\001'"),
+            ("é", "'é'"),
+        ] {
+            assert_eq!(conf_string(value), quoted);
+        }
+    }
+}
