@@ -107,7 +107,7 @@ impl World {
     /// The words of a restore to the place `name`, the tablespace beside it.
     pub fn restore_words(&self, name: &str, options: &[&str]) -> Vec<String> {
         let directory = self.place(name).display().to_string();
-        let tablespace = format!("{}={directory}.cold", self.place("cold").display());
+        let tablespace = format!("cold={directory}.cold");
         [
             "restore",
             "--pgdata",
