@@ -1,5 +1,7 @@
 //! Log lines to stderr, at a level that fits the command.
 
+use std::io::IsTerminal;
+
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -23,6 +25,7 @@ pub fn start(verbose: u8, command: &Command) {
     let targets = Targets::new().with_target("cellarman", level);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     // A second start, as tests make, keeps the first one's subscriber.
     drop(
