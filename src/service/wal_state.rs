@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::codec::{Codec, Compression};
-use crate::domain::segment::SegmentName;
+use crate::domain::segment::{SegmentName, SegmentSize};
 use crate::domain::timeline::{TimelineHistory, TimelineId};
 use crate::domain::wal_file::WalFileName;
 use crate::pgfile::control::ControlFile;
@@ -109,8 +109,10 @@ pub struct Mark {
 /// What the last restore learnt of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastRestored {
-    /// The codec of the last file found.
+    /// The codec of the last segment found.
     pub codec: Codec,
+    /// The size of the segments.
+    pub segment_size: SegmentSize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,6 +136,7 @@ struct MarkFile {
 struct LastRestoredFile {
     destination: String,
     codec: String,
+    segment_size: u64,
 }
 
 /// A `pg_wal` folder of a data directory.
@@ -327,8 +330,11 @@ impl PgWal {
     /// What the last restore learnt, or nothing.
     pub fn last_restored(&self, destination: &Fingerprint) -> Option<LastRestored> {
         let file: LastRestoredFile = self.read_json("restore.json")?;
-        let codec = codec_of(&file.codec)?;
-        (file.destination == destination.0).then_some(LastRestored { codec })
+        let last = LastRestored {
+            codec: codec_of(&file.codec)?,
+            segment_size: SegmentSize::new(file.segment_size).ok()?,
+        };
+        (file.destination == destination.0).then_some(last)
     }
 
     /// Remembers what a restore learnt.
@@ -340,6 +346,7 @@ impl PgWal {
         let file = LastRestoredFile {
             destination: destination.0.clone(),
             codec: last.codec.to_string(),
+            segment_size: last.segment_size.bytes(),
         };
         write_json(&self.state_folder().join("restore.json"), &file)
     }

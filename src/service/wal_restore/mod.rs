@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::barman::repository::Repository;
 use crate::codec::Codec;
-use crate::domain::segment::SegmentName;
+use crate::domain::segment::{SegmentName, SegmentSize};
 use crate::domain::wal_file::WalFileName;
 use crate::service::wal_restore::error::RestoreError;
 use crate::service::wal_restore::fetch::{Fetched, Wanted};
@@ -181,15 +181,20 @@ impl Restorer {
     }
 
     fn remember(&self, pg_wal: &PgWal, fetched: &Fetched) {
+        let WalFileName::Segment(_) = fetched.from.name else {
+            return;
+        };
+        let Ok(segment_size) = SegmentSize::new(fetched.written.size) else {
+            return;
+        };
         let last = LastRestored {
             codec: fetched.from.codec,
+            segment_size,
         };
-        let is_whole = matches!(fetched.from.name, WalFileName::Segment(_));
-        if is_whole
-            && pg_wal.last_restored(&self.archive) != Some(last)
+        if pg_wal.last_restored(&self.archive) != Some(last)
             && let Err(error) = pg_wal.remember_restored(&self.archive, last)
         {
-            warn!(%error, "cannot remember the codec of the archive");
+            warn!(%error, "cannot remember what the archive holds");
         }
     }
 }

@@ -133,14 +133,15 @@ impl Restorer {
         let Some(lock) = lock(pg_wal).await.map_err(failed)? else {
             return Ok(Ended::Busy);
         };
-        let (Some(control), Some(asked)) = (pg_wal.control_file(), asked(pg_wal)) else {
-            return Ok(Ended::ServerGone);
+        let last = pg_wal.last_restored(&self.archive);
+        let (Some(last), Some(asked)) = (last, asked(pg_wal)) else {
+            return Ok(Ended::Idle);
         };
         let run = Run {
             restorer: self,
             pg_wal,
             spool: Spool::of(pg_wal, &self.archive),
-            segment_size: control.segment_size,
+            segment_size: last.segment_size,
         };
         run.spool.create().map_err(failed)?;
         run.clean(asked, &BTreeSet::new()).map_err(failed)?;
