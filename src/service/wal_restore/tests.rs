@@ -267,9 +267,9 @@ async fn a_run_fills_the_spool_and_ends_when_all_is_asked_for() {
     let bed = Bed::new();
     bed.put_segments(1..=6).await;
     bed.restore(&segment_name(1, 1).to_string()).await.unwrap();
-    let restorer = bed.restorer();
+    let service = bed.restorer();
     let (pg_wal, cancel) = (bed.pg_wal(), CancellationToken::new());
-    let run = restorer.prefetch(&pg_wal, &cancel);
+    let run = service.prefetch(&pg_wal, &cancel);
     let replay = async {
         for number in 2..=6 {
             while !bed.spooled().contains(&segment_name(1, number).to_string()) {
@@ -294,9 +294,9 @@ async fn a_segment_under_way_in_the_spool_is_waited_for() {
     bed.store
         .add(Fault::next(Call::Get, slow).on(segment_name(1, 2).to_string()));
     let spool = Spool::of(&bed.pg_wal(), &bed.restorer().archive);
-    let restorer = bed.restorer();
+    let service = bed.restorer();
     let (pg_wal, cancel) = (bed.pg_wal(), CancellationToken::new());
-    let run = restorer.prefetch(&pg_wal, &cancel);
+    let run = service.prefetch(&pg_wal, &cancel);
     let replay = async {
         while !prefetch::is_running(&pg_wal) {
             time::sleep(LOOK_EVERY).await;
@@ -315,15 +315,15 @@ async fn a_run_ends_and_leaves_nothing_when_the_server_is_gone() {
     bed.put_segments(1..=3).await;
     bed.restore(&segment_name(1, 1).to_string()).await.unwrap();
     assert!(prefetch::is_wanted(&bed.pg_wal()));
-    let restorer = bed.restorer();
+    let service = bed.restorer();
     let (pg_wal, cancel) = (bed.pg_wal(), CancellationToken::new());
-    let run = restorer.prefetch(&pg_wal, &cancel);
+    let run = service.prefetch(&pg_wal, &cancel);
     let stop = async {
         while bed.spooled().len() < 2 {
             time::sleep(LOOK_EVERY).await;
         }
         assert!(!prefetch::is_wanted(&pg_wal), "one is enough");
-        let second = restorer.prefetch(&pg_wal, &cancel).await;
+        let second = service.prefetch(&pg_wal, &cancel).await;
         assert_eq!(second.unwrap(), Ended::Busy);
         fs::remove_file(bed.folder.path().join("postmaster.pid")).unwrap();
     };
