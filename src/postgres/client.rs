@@ -54,6 +54,8 @@ pub struct ServerSettings {
     pub block_bytes: usize,
     /// `wal_segment_size`.
     pub segment_size: SegmentSize,
+    /// `wal_level`.
+    pub wal_level: String,
     /// `archive_mode`.
     pub archive_mode: ArchiveMode,
     /// `archive_command`; empty when none is set.
@@ -164,7 +166,7 @@ impl Server {
         const NAME: &str = "read the settings";
         let statement = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN \
              ('server_version_num', 'data_directory', 'config_file', 'hba_file', 'ident_file', \
-              'data_checksums', 'block_size', 'wal_segment_size', 'archive_mode', \
+              'data_checksums', 'block_size', 'wal_segment_size', 'wal_level', 'archive_mode', \
               'archive_command', 'archive_library', 'archive_timeout', 'summarize_wal')";
         let found = rows(&self.client, NAME, statement, &[]).await?;
         let mut pairs = Vec::with_capacity(found.len());
@@ -203,6 +205,7 @@ impl Server {
             has_data_checksums: get("data_checksums").as_deref() == Some("on"),
             block_bytes: usize::try_from(number("block_size")?).unwrap_or(0),
             segment_size,
+            wal_level: get("wal_level").unwrap_or_default(),
             archive_mode: match get("archive_mode").as_deref() {
                 Some("on") => ArchiveMode::On,
                 Some("always") => ArchiveMode::Always,

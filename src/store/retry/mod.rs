@@ -51,6 +51,14 @@ impl RetryPolicy {
         ..Self::NETWORK
     };
 
+    /// For somebody who waits for the answer: one more attempt, soon.
+    pub const IMPATIENT: Self = Self {
+        attempts_max: 2,
+        backoff_first: Duration::from_millis(300),
+        timeout: Duration::from_secs(15),
+        ..Self::NETWORK
+    };
+
     /// No second attempt: for those who want to know what happens now.
     pub const ONCE: Self = Self {
         attempts_max: 1,

@@ -1,0 +1,176 @@
+//! The store's points: it answers, and the credentials allow each request that is ever made.
+
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+
+use super::{Check, Points};
+use crate::fault::Kind;
+use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::{ListRequest, ObjectKey, ObjectStore, PutOptions};
+
+const STORE: &str = "store";
+const PUT: &str = "put";
+const GET: &str = "get";
+const LIST: &str = "list";
+const PUT_IF_ABSENT: &str = "put-if-absent";
+const UPLOAD: &str = "upload";
+const DELETE: &str = "delete";
+
+/// Tests them. Whether objects can be read and listed, as far as is known.
+pub(super) async fn check(check: &Check, points: &mut Points) -> bool {
+    let store = &*check.repository.store;
+    if check.is_created
+        && let Err(error) = store.create_container().await
+    {
+        points.failed(STORE, &error);
+        points.not_run(
+            &[PUT, GET, LIST, PUT_IF_ABSENT, UPLOAD, DELETE],
+            "the store could not be made",
+        );
+        return false;
+    }
+    if let Err(error) = store.check_container().await {
+        points.failed(STORE, &error);
+        points.not_run(
+            &[PUT, GET, LIST, PUT_IF_ABSENT, UPLOAD, DELETE],
+            "the store does not answer as it should",
+        );
+        return false;
+    }
+    points.ok(STORE, store.location());
+    let name = format!("check-{:016x}", fastrand::u64(..));
+    let probe = Probe {
+        store,
+        key: check.repository.layout.private(&name),
+        body: Bytes::from(format!("{name}\n")),
+    };
+    probe.check(points).await
+}
+
+/// An object of this check alone.
+struct Probe<'a> {
+    store: &'a dyn ObjectStore,
+    key: ObjectKey,
+    body: Bytes,
+}
+
+impl Probe<'_> {
+    async fn check(&self, points: &mut Points) -> bool {
+        if let Err(error) = self.put(false).await {
+            points.failed(PUT, &error);
+            points.not_run(
+                &[GET, LIST, PUT_IF_ABSENT, UPLOAD, DELETE],
+                "nothing can be put",
+            );
+            return true;
+        }
+        points.ok(PUT, format!("{}", self.key));
+        match self.get().await {
+            Ok(bytes) if bytes == self.body => points.ok(GET, "what was put"),
+            Ok(_) => points.refuse(
+                GET,
+                Kind::Corrupt,
+                (
+                    "other bytes than were put".to_owned(),
+                    "Look for a proxy or cache between this host and the store.",
+                ),
+            ),
+            Err(error) => points.failed(GET, &error),
+        }
+        match self.is_listed().await {
+            Ok(true) => points.ok(LIST, "what was put"),
+            Ok(false) => points.refuse(
+                LIST,
+                Kind::Corrupt,
+                (
+                    "the listing lacks what was put".to_owned(),
+                    "Use a store whose listings show an object as soon as it is put.",
+                ),
+            ),
+            Err(error) => points.failed(LIST, &error),
+        }
+        self.check_put_if_absent(points).await;
+        match self.upload().await {
+            Ok(()) => points.ok(UPLOAD, "begun and aborted"),
+            Err(error) => points.failed(UPLOAD, &error),
+        }
+        match self.delete().await {
+            Ok(true) => points.ok(DELETE, "what was put"),
+            Ok(false) => points.refuse(
+                DELETE,
+                Kind::Corrupt,
+                (
+                    "the object is still there".to_owned(),
+                    "Look for a retention or versioning rule that keeps objects.",
+                ),
+            ),
+            Err(error) => points.failed(DELETE, &error),
+        }
+        true
+    }
+
+    async fn check_put_if_absent(&self, points: &mut Points) {
+        const HINT: &str = "See that one server alone archives here: where the store does not \
+            refuse, two that put the same WAL file at the same moment are not told apart.";
+        match self.put(true).await {
+            Err(error) if error.kind == StoreErrorKind::Exists => {
+                points.ok(PUT_IF_ABSENT, "refused to replace an object");
+            }
+            Ok(()) => points.warn(PUT_IF_ABSENT, "the store ignores the condition", HINT),
+            Err(error) if error.kind == StoreErrorKind::Unsupported => {
+                points.warn(PUT_IF_ABSENT, "the store does not know the condition", HINT);
+            }
+            Err(error) => points.failed(PUT_IF_ABSENT, &error),
+        }
+    }
+
+    async fn put(&self, if_absent: bool) -> Result<(), StoreError> {
+        let options = PutOptions {
+            if_absent,
+            ..PutOptions::default()
+        };
+        self.store.put(&self.key, self.body.clone(), &options).await
+    }
+
+    async fn get(&self) -> Result<BytesMut, StoreError> {
+        self.store
+            .get(&self.key, None)
+            .await?
+            .chunks
+            .try_collect()
+            .await
+    }
+
+    async fn is_listed(&self) -> Result<bool, StoreError> {
+        let request = ListRequest {
+            prefix: self.key.as_str().to_owned(),
+            ..ListRequest::default()
+        };
+        let page = self.store.list(&request).await?;
+        Ok(page.objects.iter().any(|meta| meta.key == self.key))
+    }
+
+    async fn upload(&self) -> Result<(), StoreError> {
+        let key = ObjectKey::new(format!("{}-parts", self.key));
+        let upload = self
+            .store
+            .begin_upload(&key, &PutOptions::default())
+            .await?;
+        let put = self
+            .store
+            .put_part(&key, &upload, 1, self.body.clone())
+            .await;
+        self.store.abort_upload(&key, &upload).await?;
+        put.map(drop)
+    }
+
+    /// Whether the object is gone.
+    async fn delete(&self) -> Result<bool, StoreError> {
+        self.store.delete(std::slice::from_ref(&self.key)).await?;
+        match self.store.head(&self.key).await {
+            Ok(_) => Ok(false),
+            Err(error) if error.is_not_found() => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
