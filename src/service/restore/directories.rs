@@ -238,17 +238,19 @@ impl Footprint {
     }
 }
 
-/// Makes the directory where it is absent, mode 0700, and says what was made.
+/// Makes the directory where it is absent, mode 0700, and says what was made. Those above it get
+/// the usual mode: the server's user must pass through them.
 fn make_root(path: &Path, owner: &Path) -> Result<(Root, DirectoryState), RestoreError> {
     let state = examine(path, owner)?;
     let root = Root {
         path: path.to_owned(),
         made: missing_directories(path),
     };
-    let made = fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path);
+    let parent = path.parent().map_or(Ok(()), fs::create_dir_all);
+    let made = parent.and_then(|()| match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    });
     made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)))
         .map_err(|error| {
             remove_made(&root);

@@ -212,7 +212,7 @@ impl MemberWriter<'_> {
     }
 
     fn directory(&mut self, relative: &Path, header: &Header) -> Result<(), ExtractError> {
-        self.ensure_directory(relative)?;
+        self.ensure_directory(relative, header)?;
         let path = self.landing.root.join(relative);
         let mode = header.mode().map_err(ExtractError::Read)? & 0o777;
         // The rights of the owner are needed to write what is inside. Of a root directory the
@@ -232,7 +232,7 @@ impl MemberWriter<'_> {
         relative: &Path,
         entry: &mut tar::Entry<'_, R>,
     ) -> Result<(), ExtractError> {
-        let path = self.make_way(relative)?;
+        let path = self.make_way(relative, entry.header())?;
         let mut file = create_new(&path).map_err(cannot("create", &path))?;
         let size = entry.size();
         let mut copied = 0;
@@ -271,7 +271,7 @@ impl MemberWriter<'_> {
         relative: &Path,
         entry: &tar::Entry<'_, R>,
     ) -> Result<(), ExtractError> {
-        let path = self.make_way(relative)?;
+        let path = self.make_way(relative, entry.header())?;
         let target = link_name(entry)?;
         std::os::unix::fs::symlink(OsStr::from_bytes(&target), &path)
             .map_err(cannot("link", &path))?;
@@ -285,20 +285,20 @@ impl MemberWriter<'_> {
     ) -> Result<(), ExtractError> {
         let target = inside(&link_name(entry)?)?;
         let parent = target.parent().unwrap_or(Path::new("")).to_owned();
-        self.ensure_directory(&parent)?;
+        self.ensure_directory(&parent, entry.header())?;
         let target = self.landing.root.join(target);
-        let path = self.make_way(relative)?;
+        let path = self.make_way(relative, entry.header())?;
         // Does not follow a link at the target: a link to a link is one.
         fs::hard_link(&target, &path).map_err(cannot("link", &path))
     }
 
     /// Makes the directories above a member, and takes away a file that stands in its place.
-    fn make_way(&mut self, relative: &Path) -> Result<PathBuf, ExtractError> {
+    fn make_way(&mut self, relative: &Path, header: &Header) -> Result<PathBuf, ExtractError> {
         let Some(parent) = relative.parent() else {
             return Err(ExtractError::Unsafe(relative.display().to_string()));
         };
         let parent = parent.to_owned();
-        self.ensure_directory(&parent)?;
+        self.ensure_directory(&parent, header)?;
         let path = self.landing.root.join(relative);
         match fs::symlink_metadata(&path) {
             Ok(found) if found.is_dir() => {
@@ -312,7 +312,8 @@ impl MemberWriter<'_> {
     }
 
     /// Makes a directory and those above it, below the root; a link in their place is refused.
-    fn ensure_directory(&mut self, relative: &Path) -> Result<(), ExtractError> {
+    /// What is made belongs to the member's owner: not every tar has entries for directories.
+    fn ensure_directory(&mut self, relative: &Path, header: &Header) -> Result<(), ExtractError> {
         if self.verified.as_path() == relative {
             return Ok(());
         }
@@ -326,7 +327,8 @@ impl MemberWriter<'_> {
                         return Err(ExtractError::Unsafe(relative.display().to_string()));
                     }
                 }
-                made => made.map_err(cannot("make", &path))?,
+                Err(error) => return Err(cannot("make", &path)(error)),
+                Ok(()) => self.set_owner(&path, header)?,
             }
         }
         relative.clone_into(&mut self.verified);

@@ -153,6 +153,8 @@ impl Finish<'_> {
             std::os::unix::fs::symlink(&tablespace.new, &link)
                 .map_err(RestoreError::local("link", &link))?;
             self.give(&link)?;
+            // A tablespace's tar has no entry for its root.
+            self.give(&tablespace.new)?;
         }
         Ok(())
     }

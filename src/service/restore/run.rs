@@ -22,7 +22,7 @@ use crate::store::download::{self, ChunkReader, DownloadOptions};
 use crate::store::error::{StoreError, StoreErrorKind};
 
 /// Memory for what is fetched ahead, shared by all archives under way.
-const BUFFER_BYTES: usize = 48 << 20;
+const BUFFER_BYTES: usize = 36 << 20;
 const PART_BYTES_MIN: usize = 1 << 20;
 const PART_BYTES_MAX: usize = 8 << 20;
 const PARTS_AHEAD: usize = 3;
