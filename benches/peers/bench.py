@@ -54,8 +54,8 @@ def postgresql():
 
 
 def check_space(opts):
-    """The archives, a restored copy and the segments take about eight times the database."""
-    needed = opts.scale * (16 << 20) * 8 + opts.backlog * (64 << 20)
+    """The archives, a restored copy and the sample take about six times the database."""
+    needed = opts.scale * (16 << 20) * 6 + opts.backlog * (32 << 20)
     free = shutil.disk_usage(opts.scratch).free
     if free < needed:
         raise machine.BenchError(
@@ -80,7 +80,7 @@ def introduction(bench, opts, programs):
         "after its load, quiet while backed up; the page cache is warm",
         "- Store: MinIO on the loopback, on the same cores; http for Barman, TLS for pgBackRest "
         "(which has no other), Cellarman beside each on the same transport",
-        f"- {opts.rounds} rounds, the tools in turn; medians, RSS the highest of all rounds; CPU and RSS of "
+        f"- {opts.rounds} rounds, the tools in turn (a run over {pieces.SLOW_S} s: 2); medians, RSS the highest of all rounds; CPU and RSS of "
         "all processes of the command, with pages that processes share counted in each; servers not counted",
         f"- Parallelism: --jobs {tools.JOBS}, -J {tools.JOBS}, process-max={tools.JOBS}",
     ]
@@ -93,6 +93,8 @@ def run_pieces(bench, opts, paper):
 
     def piece(title, note, groups):
         tables.append((title, groups))
+        load = os.getloadavg()[2]
+        note += f" Load average of the last 15 minutes: {load:.1f}."
         paper.emit(report.table(title, note, groups))
 
     if "wal" in opts.pieces:

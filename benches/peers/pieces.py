@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from machine import BenchError, CommandError
 from tools import Barman, Cellarman, PgBackRest
 
+# A run that takes longer than this is done twice, however many rounds there are.
+SLOW_S = 120
+
 
 @dataclass
 class Run:
@@ -80,7 +83,7 @@ def take_turns(bench, groups, rounds, act):
     for round_number in range(rounds):
         for group in groups:
             for run in group.in_turn(round_number):
-                if run.problem:
+                if run.problem or (len(run.samples) >= 2 and run.samples[-1]["wall_s"] > SLOW_S):
                     continue
                 try:
                     act(run, round_number)

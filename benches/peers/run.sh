@@ -7,7 +7,7 @@
 #   --rounds N       how often each tool takes its turn (default 5; with --small 1)
 #   --scale N        pgbench's scale: 15 MB each (default 135; with --small 5)
 #   --out FILE       write the tables to FILE as well
-#   --scratch DIR    where servers and archives go meanwhile (default /var/tmp; 25 GB for scale 135)
+#   --scratch DIR    where servers and archives go meanwhile (default /var/tmp; 20 GB for scale 135)
 #   --pieces LIST    some of wal,backup,restore,backlog,limits
 #
 # Servers and peers come from tests/servers.sh; a peer that is not there is reported as not run.
