@@ -185,6 +185,7 @@ impl Fault for RestoreError {
     fn hint(&self) -> String {
         match self {
             Self::Repository(source) => source.hint(),
+            Self::Choice(source) => source.hint(),
             Self::Fetch { source, .. } => source.hint(),
             Self::WalMissing { .. } => {
                 "Choose another backup with --backup-id; this one cannot become consistent."

@@ -174,9 +174,9 @@ impl Inner {
         let reason = crate::fault::chain(error);
         // The first repeat is everyday life on a network.
         if attempts == 1 {
-            debug!(attempts, wait_ms = wait.as_secs_f64() * 1e3, %reason, "asking the store again");
+            debug!(attempts, wait_ms = wait.as_millis(), %reason, "asking the store again");
         } else {
-            warn!(attempts, wait_ms = wait.as_secs_f64() * 1e3, %reason, "asking the store again");
+            warn!(attempts, wait_ms = wait.as_millis(), %reason, "asking the store again");
         }
         tokio::time::sleep(wait).await;
     }
