@@ -59,10 +59,15 @@ pub(super) fn endpoint_url(env: Lookup<'_>) -> Result<Option<Url>, ConfigError> 
     Ok(None)
 }
 
-/// The certificates to trust.
-pub(super) fn ca_bundle(env: Lookup<'_>) -> Result<Option<Vec<u8>>, ConfigError> {
+/// The certificates to trust. Not read for a plain endpoint: a bundle of all the world's
+/// certificates takes longer to read than a WAL file to send.
+pub(super) fn ca_bundle(
+    env: Lookup<'_>,
+    endpoint_url: Option<&Url>,
+) -> Result<Option<Vec<u8>>, ConfigError> {
     const NAME: &str = "AWS_CA_BUNDLE";
-    let Some(path) = variable(env, NAME) else {
+    let is_plain = endpoint_url.is_some_and(|url| url.scheme() == "http");
+    let Some(path) = variable(env, NAME).filter(|_| !is_plain) else {
         return Ok(None);
     };
     let refuse = |problem| ConfigError::Variable {

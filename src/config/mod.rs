@@ -125,7 +125,6 @@ fn from_url(
         Place::Bucket { bucket, path } => {
             let mut s3 = S3Config::new(bucket, environment::credentials(env)?);
             s3.region = environment::region(env);
-            s3.ca_bundle = environment::ca_bundle(env)?;
             s3.endpoint_url = match endpoint_url {
                 Some(text) => {
                     let endpoint = place::endpoint(text).map_err(|problem| ConfigError::Place {
@@ -136,6 +135,7 @@ fn from_url(
                 }
                 None => environment::endpoint_url(env)?,
             };
+            s3.ca_bundle = environment::ca_bundle(env, s3.endpoint_url.as_ref())?;
             Destination {
                 url: format!("s3://{}/{path}", s3.bucket),
                 store: StoreConfig::S3(Box::new(s3)),

@@ -209,7 +209,7 @@ impl Validator<'_> {
             Some(selector) => Some(self.text("s3Credentials.region", selector)?),
             None => environment::region(self.env),
         };
-        s3.ca_bundle = self.ca_bundle(configuration)?;
+        s3.ca_bundle = self.ca_bundle(configuration, s3.endpoint_url.as_ref())?;
         s3.storage_class.clone_from(&configuration.storage_class);
         s3.addressing = match configuration.addressing_style.as_deref() {
             None | Some("auto") => Addressing::Auto,
@@ -286,9 +286,13 @@ impl Validator<'_> {
         })
     }
 
-    fn ca_bundle(&self, configuration: &Configuration) -> Result<Option<Vec<u8>>, ConfigError> {
+    fn ca_bundle(
+        &self,
+        configuration: &Configuration,
+        endpoint_url: Option<&Url>,
+    ) -> Result<Option<Vec<u8>>, ConfigError> {
         let Some(selector) = &configuration.endpoint_ca else {
-            return environment::ca_bundle(self.env);
+            return environment::ca_bundle(self.env, endpoint_url);
         };
         let pem = self
             .secrets

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 
 use super::{Check, Points};
-use crate::fault::Kind;
+use crate::fault::{self, Fault, Kind};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::{ListRequest, ObjectKey, ObjectStore, PutOptions};
 
@@ -22,7 +22,7 @@ pub(super) async fn check(check: &Check, points: &mut Points) -> bool {
     if check.is_created
         && let Err(error) = store.create_container().await
     {
-        points.failed(STORE, &error);
+        check_failed(&error, points);
         points.not_run(
             &[PUT, GET, LIST, PUT_IF_ABSENT, UPLOAD, DELETE],
             "the store could not be made",
@@ -30,7 +30,7 @@ pub(super) async fn check(check: &Check, points: &mut Points) -> bool {
         return false;
     }
     if let Err(error) = store.check_container().await {
-        points.failed(STORE, &error);
+        check_failed(&error, points);
         points.not_run(
             &[PUT, GET, LIST, PUT_IF_ABSENT, UPLOAD, DELETE],
             "the store does not answer as it should",
@@ -45,6 +45,23 @@ pub(super) async fn check(check: &Check, points: &mut Points) -> bool {
         body: Bytes::from(format!("{name}\n")),
     };
     probe.check(points).await
+}
+
+/// The usual hint for a store that does not answer is to run this very check.
+fn check_failed(error: &StoreError, points: &mut Points) {
+    match error.kind() {
+        Kind::Unreachable => {
+            let hint = "Check that the endpoint is spelled right and that this host can reach it: \
+                        name resolution, firewall, proxy variables, http or https.";
+            points.refuse(STORE, Kind::Unreachable, (fault::chain(error), hint));
+        }
+        Kind::Config => {
+            let hint = "Check bucket, region and endpoint; for a certificate of your own, name \
+                        its authority by endpointCA or AWS_CA_BUNDLE.";
+            points.refuse(STORE, Kind::Config, (fault::chain(error), hint));
+        }
+        _ => points.failed(STORE, error),
+    }
 }
 
 /// An object of this check alone.

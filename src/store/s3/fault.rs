@@ -177,6 +177,7 @@ impl Request {
             SdkError::DispatchFailure(failure) => {
                 let connector = failure.as_connector_error();
                 let text = connector.map_or_else(String::new, |error| innermost(error));
+                let text = explained_trust(text);
                 let kind = if failure.is_timeout() {
                     StoreErrorKind::Timeout
                 } else if is_trust_failure(&text) {
@@ -255,7 +256,25 @@ pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
         next = error.source();
     }
     let from = texts.len().saturating_sub(2);
-    texts[from..].join(": ")
+    let lines: Vec<String> = texts[from..].iter().map(|text| one_line(text)).collect();
+    lines.join(": ")
+}
+
+/// The search for credentials tells its steps in a list of lines.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.join(", ").replace(":,", ":")
+}
+
+/// A certificate signed by itself, as `openssl req -x509` makes it, is one that OpenSSL accepts.
+fn explained_trust(text: String) -> String {
+    if text.contains("CaUsedAsEndEntity") {
+        return format!(
+            "{text} (the service shows an authority's certificate as its own: make one with \
+             basicConstraints=CA:FALSE)"
+        );
+    }
+    text
 }
 
 /// The TLS library's type is not ours to name; its words for a certificate nobody trusts are fixed.
