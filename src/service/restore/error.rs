@@ -164,10 +164,10 @@ impl Fault for RestoreError {
     fn kind(&self) -> Kind {
         match self {
             Self::Repository(source) => source.kind(),
-            Self::Choice(Refusal::NoBackup | Refusal::UnknownBackup { .. }) => Kind::NotFound,
+            Self::Choice(source) => source.kind(),
             Self::Fetch { source, .. } => source.kind(),
             Self::Unsupported { .. } => Kind::Unsupported,
-            Self::Choice(_) | Self::WalMissing { .. } | Self::Target { .. } => Kind::Refused,
+            Self::WalMissing { .. } | Self::Target { .. } => Kind::Refused,
             Self::UnknownTablespace { .. } => Kind::Usage,
             Self::Record { .. }
             | Self::ArchiveMissing { .. }
