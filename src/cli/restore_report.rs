@@ -182,11 +182,15 @@ pub(crate) fn print_outcome(context: &Context, plan: &RestorePlan, outcome: &Out
         notes,
     } = &outcome.restored;
     output.line("");
+    let archives = plan.archives.len();
+    let digests = match *archives_verified {
+        0 => "no digests were recorded to hold it to".to_owned(),
+        verified => format!("{verified} of {archives} archives had their recorded digest"),
+    };
     output.line(format!(
-        "Restored {files} files, {}, in {}; {archives_verified} of {} archives had their recorded digest.",
+        "Restored {files} files, {}, in {}; {digests}.",
         text::size(*bytes),
         text::duration(outcome.elapsed),
-        plan.archives.len(),
     ));
     for note in notes {
         output.line(format!("Note: {note}"));

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::backup::BackupId;
 use crate::pgfile::control::{ControlFile, ControlFileError};
+use crate::service::restore::configuration;
 use crate::service::restore::directories::{Footprint, sync_directory};
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::members::{CONTROL, CONTROL_HELD, DIRECTORIES};
 use crate::service::restore::plan::RestorePlan;
-use crate::service::restore::settings::{RecoverySettings, setting_name};
+use crate::service::restore::settings::{RecoverySettings, conf_string};
 
 /// The file that makes the first `wal archive` of the new cluster demand an empty archive.
 const CHECK_EMPTY_ARCHIVE: &str = "pg_wal/.cellarman/check-empty-archive";
@@ -180,16 +181,14 @@ impl Finish<'_> {
     /// Sees to it that the server finds a configuration of its own, and does not start the source.
     fn complete_configuration(&mut self) -> Result<(), RestoreError> {
         let path = self.path("postgresql.conf");
-        if path.is_file() {
-            self.retire_places(&path)?;
-        } else {
-            self.write("postgresql.conf", b"")?;
-            self.notes.push(
-                "The backup holds no postgresql.conf, so an empty one was written: every setting has \
-                 its default until you put yours there. pg_verifybackup names it as an extra file."
-                    .to_owned(),
-            );
+        if !path.is_file() {
+            self.write_configuration()?;
         }
+        // Also of a file of another name, which the one written includes.
+        let name = self
+            .configuration_name()
+            .unwrap_or("postgresql.conf".to_owned());
+        self.retire_lines(&self.path(&name))?;
         if !self.path("pg_hba.conf").is_file() {
             self.write("pg_hba.conf", MINIMAL_HBA.as_bytes())?;
             self.notes.push(
@@ -201,30 +200,41 @@ impl Finish<'_> {
         Ok(())
     }
 
-    /// Comments out `data_directory` where it leads elsewhere: started with this configuration,
-    /// the server would run on the source's directory.
-    fn retire_places(&mut self, path: &Path) -> Result<(), RestoreError> {
-        let text = fs::read(path).map_err(RestoreError::local("read", path))?;
-        let mut retired = Vec::with_capacity(text.len());
-        let mut is_changed = false;
-        for line in text.split_inclusive(|byte| *byte == b'\n') {
-            let name = setting_name(line);
-            if matches!(
-                name.as_deref(),
-                Some("data_directory" | "external_pid_file")
-            ) {
-                retired.extend_from_slice(b"# retired by cellarman restore: ");
-                is_changed = true;
-            }
-            retired.extend_from_slice(line);
+    /// The name of the source's configuration file, where it came back at the root.
+    fn configuration_name(&self) -> Option<String> {
+        let file = Path::new(self.plan.info.config_file.as_deref()?);
+        let name = file.file_name()?.to_str()?;
+        self.path(name).is_file().then(|| name.to_owned())
+    }
+
+    fn write_configuration(&mut self) -> Result<(), RestoreError> {
+        if let Some(name) = self.configuration_name() {
+            let line = format!("include {}\n", conf_string(&name));
+            self.notes.push(format!(
+                "The source's configuration is {name}: a postgresql.conf was written that includes it. \
+                 pg_verifybackup names it as an extra file."
+            ));
+            return self.write("postgresql.conf", line.as_bytes());
         }
-        if is_changed {
-            fs::write(path, retired).map_err(RestoreError::local("write", path))?;
-            self.notes.push(
-                "postgresql.conf named the source's data_directory or external_pid_file: these lines \
-                 are comments now. pg_verifybackup names the file as changed."
-                    .to_owned(),
-            );
+        self.notes.push(
+            "The backup holds no postgresql.conf, so an empty one was written: every setting has \
+             its default until you put yours there. pg_verifybackup names it as an extra file."
+                .to_owned(),
+        );
+        self.write("postgresql.conf", b"")
+    }
+
+    fn retire_lines(&mut self, path: &Path) -> Result<(), RestoreError> {
+        let text = fs::read(path).map_err(RestoreError::local("read", path))?;
+        let is_there = |named: &str| self.plan.pgdata.join(named).exists();
+        if let Some((kept, lines)) = configuration::retired(&text, is_there) {
+            fs::write(path, kept).map_err(RestoreError::local("write", path))?;
+            self.notes.push(format!(
+                "{} led to the source's files, or to none, in these lines, which are comments now: {}. \
+                 pg_verifybackup may name the file as changed.",
+                path.display(),
+                lines.join("; ")
+            ));
         }
         Ok(())
     }

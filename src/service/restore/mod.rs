@@ -3,6 +3,7 @@
 //!
 //! Not here: choosing (`domain::recovery`), and fetching WAL, which the restored server asks for.
 
+mod configuration;
 pub mod directories;
 pub mod error;
 mod extract;
