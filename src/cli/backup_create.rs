@@ -21,6 +21,8 @@ use crate::cli::progress::Progress;
 use crate::cli::{Context, text};
 use crate::codec::Compression;
 use crate::domain::backup::BackupId;
+use crate::domain::segment::SegmentName;
+use crate::domain::timeline::TimelineId;
 use crate::fault::{AnyFault, Kind};
 use crate::postgres::connect::ConnectOptions;
 use crate::service::base_backup::{BackupReport, BackupRequest, BaseBackup, Stage, Watcher};
@@ -117,7 +119,8 @@ fn show(report: &BackupReport, context: &Context) {
     let output = context.output;
     let stored_bytes = report.objects.iter().map(|object| object.size).sum();
     let backup = report.info.to_backup(&report.id);
-    let wal = |segment: Option<_>| segment.map_or_else(String::new, |s: _| ToString::to_string(&s));
+    let wal =
+        |segment: Option<SegmentName>| segment.map_or_else(String::new, |name| name.to_string());
     output.line(format!(
         "Backup {} is DONE: {} in {} files, stored as {} in {} archives, in {}.",
         report.id,
@@ -131,7 +134,7 @@ fn show(report: &BackupReport, context: &Context) {
         "WAL {} to {}, timeline {}.",
         wal(backup.begin_wal),
         wal(backup.end_wal),
-        backup.timeline.map_or(0, |timeline| timeline.to_u32()),
+        backup.timeline.map_or(0, TimelineId::to_u32),
     ));
     if let Some(end) = &backup.end_time {
         output.line(format!(

@@ -14,7 +14,7 @@ use crate::domain::version::UnknownVersion;
 use crate::fault::{Fault, Kind, chain};
 
 /// Every query but the two that wait for a checkpoint or for locks by their nature.
-pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const QUERY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A query that failed, or a server that cannot be served.
 #[derive(Debug, thiserror::Error)]

@@ -19,9 +19,9 @@ use crate::store::error::StoreError;
 use crate::store::{ListRequest, ObjectKey, PutOptions, UploadId};
 
 /// A sign of life older than this is of a dead run: eight renewals were missed.
-pub const STALE_AFTER: Duration = Duration::from_secs(120);
+pub const STALE_AFTER: Duration = Duration::from_mins(2);
 /// A backup without a sign of life is another tool's, and left alone so long.
-pub const FOREIGN_STALE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+pub const FOREIGN_STALE_AFTER: Duration = Duration::from_hours(24);
 
 /// What is to be cleared of one backup, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -106,7 +106,7 @@ impl ObjectStore for MemoryStore {
         if options.if_absent && contents.objects.contains_key(key.as_str()) {
             return Err(failed("put", key, StoreErrorKind::Exists));
         }
-        contents.store(key, body);
+        contents.store(key, Bytes::copy_from_slice(&body));
         Ok(())
     }
 
@@ -198,7 +198,8 @@ impl ObjectStore for MemoryStore {
             .filter(|upload| upload.key == *key)
             .ok_or_else(|| failed("put part of", key, StoreErrorKind::NotFound))?;
         let tag = format!("{number}-{}", body.len());
-        upload.parts.insert(number, body);
+        // A copy: the caller's buffer is part of a bounded pool.
+        upload.parts.insert(number, Bytes::copy_from_slice(&body));
         Ok(PartTag { number, tag })
     }
 

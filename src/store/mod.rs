@@ -186,6 +186,7 @@ pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
     ) -> Result<UploadId, StoreError>;
 
     /// Puts part `number`, from 1 to 10,000. All but the last are at least 5 MiB. Putting a number again replaces it.
+    /// No store keeps `body` after it has answered: the buffer may be one of a few.
     async fn put_part(
         &self,
         key: &ObjectKey,

@@ -362,3 +362,6 @@ impl Uploader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,39 +5,26 @@
 //! must be copied last. Not here: when the copy begins and ends, and what the last entries are.
 
 use std::collections::BTreeSet;
-use std::fs::{File, Metadata};
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::JoinSet;
-use tracing::debug;
 
 use crate::barman::layout::ArchiveName;
 use crate::barman::stored_objects::{DamagedFile, StoredObject};
-use crate::codec::tar::{Attributes, TarError};
 use crate::domain::backup::Tablespace;
 use crate::domain::lsn::Lsn;
 use crate::domain::version::ServerVersion;
 use crate::pgfile::manifest::ManifestBuilder;
-use crate::postgres::datadir::{
-    self, DataDirectory, DataDirectoryError, Entry, EntryKind, walk_tablespace,
-};
+use crate::postgres::datadir::{DataDirectory, Entry, EntryKind, walk_tablespace};
 use crate::service::base_backup::Watcher;
 use crate::service::base_backup::archive::{ArchiveMaker, FinishedArchive, OpenArchive};
+use crate::service::base_backup::entry::append_directory;
 use crate::service::base_backup::error::BackupError;
-use crate::service::base_backup::file::{FileReader, PageCheck};
 
-/// When an archive has so many bytes stored, the next entry opens a new one: a restore works on
-/// several at once.
-const PIECE_BYTES: u64 = 1 << 30;
 /// Entries that wait for a worker.
 const QUEUE_LENGTH: usize = 256;
-/// Files whose damaged pages are named.
-const DAMAGED_FILES_MAX: usize = 1000;
 
 /// What is copied, and how.
 pub(super) struct Source {
@@ -55,6 +42,8 @@ pub(super) struct Source {
     pub begin_lsn: Lsn,
     /// How many workers copy.
     pub jobs: usize,
+    /// When an archive has so many bytes stored, the next entry opens a new one.
+    pub piece_bytes: u64,
 }
 
 /// What all threads of a copy share.
@@ -225,16 +214,13 @@ impl Copy {
                 return Err(BackupError::Cancelled);
             }
             let fits = |archive: &mut OpenArchive| {
-                archive.name.tablespace == entry.tablespace && archive.stored_bytes() < PIECE_BYTES
+                archive.name.tablespace == entry.tablespace
+                    && archive.stored_bytes() < self.source.piece_bytes
             };
-            let mut archive = match open.take_if(fits) {
-                Some(archive) => archive,
-                None => {
-                    if let Some(full) = open.take() {
-                        self.retire(full, finishing)?;
-                    }
-                    self.open(entry.tablespace)?
-                }
+            let mut archive = if let Some(archive) = open.take_if(fits) {
+                archive
+            } else {
+                self.open_after(open.take(), entry.tablespace, finishing)?
             };
             if let Err(error) = self.append(&mut archive, &entry) {
                 return Err(fail(archive, error));
@@ -251,11 +237,19 @@ impl Copy {
     }
 
     /// The first data archive while it has room and nobody else writes to it, else a new one.
-    fn open(&self, tablespace: Option<u32>) -> Result<OpenArchive, BackupError> {
-        let first = self
-            .gathered()
-            .first
-            .take_if(|first| tablespace.is_none() && first.stored_bytes() < PIECE_BYTES);
+    /// `full` is what the worker wrote to before.
+    fn open_after(
+        &self,
+        full: Option<OpenArchive>,
+        tablespace: Option<u32>,
+        finishing: &mut Option<FinishedArchive>,
+    ) -> Result<OpenArchive, BackupError> {
+        if let Some(full) = full {
+            self.retire(full, finishing)?;
+        }
+        let first = self.gathered().first.take_if(|first| {
+            tablespace.is_none() && first.stored_bytes() < self.source.piece_bytes
+        });
         match first {
             Some(first) => Ok(first),
             None => Ok(self.archives.open(tablespace)?),
@@ -284,68 +278,6 @@ impl Copy {
         self.gathered().objects.push(object);
         Ok(())
     }
-
-    fn append(&self, archive: &mut OpenArchive, entry: &Entry) -> Result<(), BackupError> {
-        let EntryKind::File { first_block } = entry.kind else {
-            append_directory(archive, entry)?;
-            return Ok(());
-        };
-        let Some((file, meta)) = datadir::open_file(&entry.source)? else {
-            debug!(path = %entry.source.display(), "vanished before it was read");
-            return Ok(());
-        };
-        let check = first_block.and_then(|first_block| {
-            Some(PageCheck {
-                page_bytes: self.source.checked_page_bytes?,
-                first_block,
-                begin_lsn: self.source.begin_lsn,
-            })
-        });
-        self.append_file(archive, entry, (file, meta), check)
-    }
-
-    fn append_file(
-        &self,
-        archive: &mut OpenArchive,
-        entry: &Entry,
-        (file, meta): (File, Metadata),
-        check: Option<PageCheck>,
-    ) -> Result<(), BackupError> {
-        let attributes = attributes(&meta);
-        let size = meta.len();
-        let mut reader = Counting {
-            reader: FileReader::new(file, check),
-            watcher: &*self.watcher,
-        };
-        let appended = archive
-            .tar()
-            .append_file(name_in_tar(entry), size, attributes, &mut reader)
-            .map_err(|error| named(error, &entry.source))?;
-        let path = path_in_cluster(entry);
-        let damaged = reader.reader.damaged();
-        let mut gathered = self.gathered();
-        let manifest = gathered.manifest.as_mut().ok_or(BackupError::Broken)?;
-        manifest
-            .add_file(
-                path.as_os_str().as_bytes(),
-                size,
-                attributes.mtime,
-                appended.crc32c,
-            )
-            .map_err(BackupError::Manifest)?;
-        gathered.copied_bytes += size;
-        gathered.copied_files += 1;
-        if damaged.count > 0 {
-            gathered.damaged_count += damaged.count;
-            if gathered.damaged.len() < DAMAGED_FILES_MAX {
-                gathered.damaged.push(DamagedFile {
-                    path: path.to_string_lossy().into_owned(),
-                    blocks: damaged.blocks.clone(),
-                });
-            }
-        }
-        Ok(())
-    }
 }
 
 fn next(queue: &Mutex<Receiver<Entry>>) -> Option<Entry> {
@@ -357,23 +289,6 @@ fn next(queue: &Mutex<Receiver<Entry>>) -> Option<Entry> {
         .ok()
 }
 
-/// Appends a directory as it is now; `false` when it has vanished.
-fn append_directory(archive: &mut OpenArchive, entry: &Entry) -> Result<bool, BackupError> {
-    let meta = match std::fs::metadata(&entry.source) {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(source) => {
-            let path = entry.source.clone();
-            return Err(DataDirectoryError::Read { path, source }.into());
-        }
-    };
-    archive
-        .tar()
-        .append_directory(name_in_tar(entry), attributes(&meta))
-        .map_err(BackupError::Append)?;
-    Ok(true)
-}
-
 /// Gives the archive up, and tells the cause where the error is only that it could not be written.
 pub(super) fn fail(archive: OpenArchive, error: BackupError) -> BackupError {
     match error {
@@ -382,59 +297,5 @@ pub(super) fn fail(archive: OpenArchive, error: BackupError) -> BackupError {
             archive.abort();
             other
         }
-    }
-}
-
-/// As Barman writes them: `./` before what lies at the top of the data directory, which itself is `./`.
-fn name_in_tar(entry: &Entry) -> Vec<u8> {
-    let bytes = entry.name.as_os_str().as_bytes();
-    if entry.tablespace.is_some() || bytes.contains(&b'/') {
-        return bytes.to_vec();
-    }
-    [b"./", bytes].concat()
-}
-
-fn path_in_cluster(entry: &Entry) -> PathBuf {
-    match entry.tablespace {
-        Some(oid) => Path::new("pg_tblspc")
-            .join(oid.to_string())
-            .join(&entry.name),
-        None => entry.name.clone(),
-    }
-}
-
-/// What a tar keeps of a file's or directory's attributes.
-pub(super) fn attributes(meta: &Metadata) -> Attributes {
-    Attributes {
-        mode: meta.mode() & 0o7777,
-        uid: meta.uid(),
-        gid: meta.gid(),
-        mtime: meta.mtime(),
-    }
-}
-
-/// A failed read names the file, as the server knows it.
-fn named(error: TarError, path: &Path) -> BackupError {
-    match error {
-        TarError::Read { source, .. } => DataDirectoryError::Read {
-            path: path.to_owned(),
-            source,
-        }
-        .into(),
-        TarError::Write(_) => BackupError::Append(error),
-    }
-}
-
-/// Tells the watcher of what was read.
-struct Counting<'a> {
-    reader: FileReader<File>,
-    watcher: &'a dyn Watcher,
-}
-
-impl io::Read for Counting<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.reader.read(buffer)?;
-        self.watcher.copied(u64::try_from(count).unwrap_or(0));
-        Ok(count)
     }
 }

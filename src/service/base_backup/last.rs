@@ -11,7 +11,8 @@ use crate::domain::backup::SystemId;
 use crate::pgfile::manifest::{ManifestBuilder, WalRange};
 use crate::postgres::datadir::DataDirectoryError;
 use crate::service::base_backup::archive::OpenArchive;
-use crate::service::base_backup::copy::{attributes, fail};
+use crate::service::base_backup::copy::fail;
+use crate::service::base_backup::entry::attributes;
 use crate::service::base_backup::error::BackupError;
 use crate::service::base_backup::prepare::read_control;
 

@@ -7,6 +7,7 @@
 
 mod archive;
 mod copy;
+mod entry;
 pub mod error;
 mod file;
 mod last;

@@ -32,6 +32,8 @@ use crate::store::parts::{PART_BYTES, PartPool};
 use crate::store::rate::RateLimiter;
 use crate::store::upload::UploadOptions;
 
+/// The stored size that archives reach: a restore works on several at once.
+const PIECE_BYTES: u64 = 1 << 30;
 /// Between two looks at the session while files are copied.
 const SESSION_INTERVAL: Duration = Duration::from_secs(2);
 /// The memory that parts of archives may take, where the number of jobs allows it.
@@ -126,6 +128,7 @@ impl Run<'_> {
                     .filter(|bytes| *bytes > 0),
                 begin_lsn: begin.lsn,
                 jobs,
+                piece_bytes: PIECE_BYTES,
             },
             archives: ArchiveMaker {
                 store: Arc::clone(&repository.store),

@@ -28,7 +28,7 @@ const MISSING_MAX: usize = 1000;
 /// How long to wait when nothing is said: two `archive_timeout`s of at least a minute each, in
 /// which the server must finish a segment, and a minute for the archiver.
 pub fn default_timeout(archive_timeout: Duration) -> Duration {
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     archive_timeout.max(minute) * 2 + minute
 }
 
