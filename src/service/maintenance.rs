@@ -265,3 +265,155 @@ async fn fail_record(
     repository.put_backup_info(&leftover.id, &info).await?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::barman::layout::{ArchiveName, Layout};
+    use crate::clock;
+    use crate::codec::Codec;
+    use crate::service::running::Heartbeat;
+    use crate::store::ObjectStore;
+    use crate::store::memory::MemoryStore;
+    use crate::store::upload::UploadObserver;
+    use std::sync::Arc;
+
+    fn id(text: &str) -> BackupId {
+        text.parse().unwrap()
+    }
+
+    fn repository() -> Repository {
+        let layout = Layout::new("p", &"srv".parse().unwrap());
+        Repository::new(Arc::new(MemoryStore::new()), layout)
+    }
+
+    async fn put_record(repository: &Repository, id: &BackupId, status: BackupStatus) {
+        let info = BackupInfo {
+            status,
+            ..BackupInfo::default()
+        };
+        repository.put_backup_info(id, &info).await.unwrap();
+    }
+
+    async fn status(repository: &Repository, id: &BackupId) -> (BackupStatus, Option<String>) {
+        let info = repository.backup_info(id).await.unwrap();
+        assert_eq!(info.end_time, None);
+        (info.status, info.error)
+    }
+
+    #[tokio::test]
+    async fn only_what_nobody_works_on_is_planned() {
+        let repository = repository();
+        let now = clock::now();
+        let ago = |minutes| now - TimeDelta::minutes(minutes);
+        let day = 24 * 60;
+        let cases = [
+            // id, state, sign of life, record, is planned
+            ("alive", BackupStatus::Started, Some(1), 300, false),
+            ("dead", BackupStatus::Started, Some(3), 300, true),
+            ("ahead", BackupStatus::Started, Some(-5), 300, false),
+            ("barman", BackupStatus::Started, None, day - 1, false),
+            ("barman-old", BackupStatus::Started, None, day + 1, true),
+            ("done", BackupStatus::Done, None, 2 * day, false),
+            ("done-signed", BackupStatus::Done, Some(5), 5, true),
+            ("failed", BackupStatus::Failed, None, 2 * day, false),
+        ];
+        let (mut signs, mut records) = (BTreeMap::new(), BTreeMap::new());
+        for (name, status, sign, record, _) in cases {
+            put_record(&repository, &id(name), status).await;
+            records.insert(id(name), ago(record));
+            signs.extend(sign.map(|minutes| (id(name), ago(minutes))));
+        }
+        // A run that died between its sign of life and its record.
+        signs.insert(id("orphan"), ago(5));
+        let catalog = repository.list_backups().await.unwrap();
+        let planned = plan(&catalog, &records, &signs, now);
+        let is_planned = |name: &str| planned.iter().any(|leftover| leftover.id == id(name));
+        for (name, status, _, _, expected) in cases {
+            assert_eq!(is_planned(name), expected, "{name}");
+            let is_started = status == BackupStatus::Started;
+            let leftover = planned.iter().find(|leftover| leftover.id == id(name));
+            assert!(leftover.is_none_or(|leftover| leftover.is_started == is_started));
+        }
+        assert!(is_planned("orphan"));
+    }
+
+    #[tokio::test]
+    async fn a_killed_backup_becomes_failed_and_loses_its_uploads() {
+        let repository = repository();
+        let store = Arc::clone(&repository.store);
+        let id = id("20261121T054347");
+        let heartbeat = Heartbeat::start(&repository, &id).await.unwrap();
+        put_record(&repository, &id, BackupStatus::Started).await;
+        let record = heartbeat.record();
+        let mut keys = Vec::new();
+        for piece in 0..2 {
+            let name = ArchiveName {
+                tablespace: None,
+                piece,
+            };
+            let key = repository.layout.archive(&id, &name, Codec::None);
+            record.beginning(&key).await.unwrap();
+            let upload = store
+                .begin_upload(&key, &PutOptions::default())
+                .await
+                .unwrap();
+            // The second was killed before it could tell the id.
+            if piece == 0 {
+                record.begun(&key, &upload).await.unwrap();
+            }
+            keys.push(key);
+        }
+        drop((heartbeat, record));
+        assert_eq!(sweep(&repository).await.unwrap(), Swept::default());
+
+        let catalog = repository.list_backups().await.unwrap();
+        let signs = signs_of_life(&repository).await.unwrap();
+        let later = clock::now() + TimeDelta::minutes(3);
+        let leftovers = plan(&catalog, &BTreeMap::new(), &signs, later);
+        let swept = run(&repository, &leftovers).await.unwrap();
+        assert_eq!((swept.failed, swept.uploads_aborted), (vec![id.clone()], 2));
+        let (status, error) = status(&repository, &id).await;
+        assert_eq!(status, BackupStatus::Failed);
+        assert!(error.unwrap().contains("no sign of life since"));
+        for key in keys {
+            assert_eq!(store.list_uploads(key.as_str()).await.unwrap(), []);
+        }
+        assert!(signs_of_life(&repository).await.unwrap().is_empty());
+        assert_eq!(sweep(&repository).await.unwrap(), Swept::default());
+    }
+
+    #[tokio::test]
+    async fn a_backup_finished_meanwhile_stays_as_it_is() {
+        let repository = repository();
+        let id = id("20261121T054347");
+        put_record(&repository, &id, BackupStatus::Done).await;
+        let leftover = Leftover {
+            id: id.clone(),
+            reason: String::new(),
+            is_started: true,
+            has_sign: true,
+        };
+        let swept = run(&repository, &[leftover]).await.unwrap();
+        assert_eq!(swept, Swept::default());
+        assert_eq!(status(&repository, &id).await.0, BackupStatus::Done);
+    }
+
+    #[tokio::test]
+    async fn two_runs_do_not_share_an_id() {
+        let repository = repository();
+        let id = id("20261121T054347");
+        let first = Heartbeat::start(&repository, &id).await.unwrap();
+        Heartbeat::start(&repository, &id).await.unwrap_err();
+        first.stop().await;
+        let key = running::key(&repository.layout, &id);
+        assert!(
+            repository
+                .store
+                .head(&key)
+                .await
+                .unwrap_err()
+                .is_not_found()
+        );
+    }
+}
