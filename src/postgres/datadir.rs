@@ -393,6 +393,26 @@ mod tests {
         names
     }
 
+    /// What of it is taken.
+    const TAKEN: [&str; 16] = [
+        "/",
+        "PG_VERSION",
+        "base/",
+        "base/5/",
+        "base/5/1",
+        "base/5/2_init",
+        "global/",
+        "global/1262",
+        "log/",
+        "pg_tblspc/",
+        "pg_tblspc/77/",
+        "pg_tblspc/77/PG_15_202209061/",
+        "pg_tblspc/77/PG_15_202209061/5/",
+        "pg_tblspc/77/PG_15_202209061/5/4",
+        "pg_wal/",
+        "postgresql.conf",
+    ];
+
     #[test]
     fn a_walk_takes_data_and_leaves_the_rest() {
         let home = tempfile::tempdir().unwrap();
@@ -438,27 +458,7 @@ mod tests {
         let mut data =
             DataDirectory::open(&home.path().join("pgdata"), std::slice::from_ref(&inner)).unwrap();
         data.replace("pg_hba.conf".into());
-        assert_eq!(
-            names(data.walk()),
-            [
-                "/",
-                "PG_VERSION",
-                "base/",
-                "base/5/",
-                "base/5/1",
-                "base/5/2_init",
-                "global/",
-                "global/1262",
-                "log/",
-                "pg_tblspc/",
-                "pg_tblspc/77/",
-                "pg_tblspc/77/PG_15_202209061/",
-                "pg_tblspc/77/PG_15_202209061/5/",
-                "pg_tblspc/77/PG_15_202209061/5/4",
-                "pg_wal/",
-                "postgresql.conf",
-            ]
-        );
+        assert_eq!(names(data.walk()), TAKEN);
         let version = ServerVersion::from_number(150_000).unwrap();
         assert_eq!(
             names(walk_tablespace(&inner, version)),

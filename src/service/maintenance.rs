@@ -273,7 +273,6 @@ mod tests {
     use crate::clock;
     use crate::codec::Codec;
     use crate::service::running::Heartbeat;
-    use crate::store::ObjectStore;
     use crate::store::memory::MemoryStore;
     use crate::store::upload::UploadObserver;
     use std::sync::Arc;

@@ -161,6 +161,20 @@ impl OpenArchive {
         cause(self.upload, &self.runtime, error)
     }
 
+    /// Whether its upload has ended early; what is written to it is lost.
+    pub(super) fn has_failed(&self) -> bool {
+        self.upload.has_ended()
+    }
+
+    /// Gives the archive up, and tells why its upload had ended, if it had. Returns when it is undone.
+    pub(super) fn give_up(self) -> Option<ArchiveError> {
+        drop(self.tar);
+        match self.runtime.block_on(self.upload.finish()) {
+            Ok(_) | Err(UploadError::Abandoned { .. } | UploadError::Cancelled { .. }) => None,
+            Err(cause) => Some(cause.into()),
+        }
+    }
+
     /// Gives the archive up. Returns when it is undone.
     pub(super) fn abort(self) {
         drop(self.tar);

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -23,6 +24,8 @@ use crate::service::base_backup::archive::{ArchiveMaker, FinishedArchive, OpenAr
 use crate::service::base_backup::entry::append_directory;
 use crate::service::base_backup::error::BackupError;
 
+/// Between two looks at the archive that waits.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Entries that wait for a worker.
 const QUEUE_LENGTH: usize = 256;
 
@@ -100,7 +103,18 @@ impl Copy {
         // The workers hold it now; when they have ended, the walk must not wait for them.
         drop(receiver);
         let mut failure = None;
-        while let Some(ended) = threads.join_next().await {
+        loop {
+            let ended = tokio::select! {
+                ended = threads.join_next() => ended,
+                () = tokio::time::sleep(LOOK_INTERVAL) => {
+                    // Nobody writes to it for hours, and would notice.
+                    if self.gathered().first.as_ref().is_some_and(OpenArchive::has_failed) {
+                        self.archives.cancel.cancel();
+                    }
+                    continue;
+                }
+            };
+            let Some(ended) = ended else { break };
             let Err(error) = ended.unwrap_or(Err(BackupError::Broken)) else {
                 continue;
             };
@@ -117,10 +131,15 @@ impl Copy {
                 Ok(first)
             }
             (failure, first) => {
-                if let Some(first) = first {
-                    tokio::task::spawn_blocking(|| first.abort()).await.ok();
+                let failure = failure.unwrap_or(BackupError::Broken);
+                let Some(first) = first else {
+                    return Err(failure);
+                };
+                let cause = tokio::task::spawn_blocking(|| first.give_up()).await;
+                match cause {
+                    Ok(Some(cause)) if failure.is_cancelled() => Err(cause.into()),
+                    _ => Err(failure),
                 }
-                Err(failure.unwrap_or(BackupError::Broken))
             }
         }
     }
@@ -165,22 +184,32 @@ impl Copy {
                 kind: EntryKind::File { first_block: None },
             })
         });
-        let tablespaces = source
-            .tablespaces
-            .iter()
-            .flat_map(|tablespace| walk_tablespace(tablespace, source.version));
-        for entry in source.data.walk().chain(outside).chain(tablespaces) {
+        for entry in source.data.walk().chain(outside) {
             let entry = entry?;
-            let is_known = entry.tablespace.is_none()
-                && entry.kind == EntryKind::Directory
-                && directories.contains(&entry.name);
-            if is_known {
-                continue;
+            let is_known = entry.kind == EntryKind::Directory && directories.contains(&entry.name);
+            if !is_known {
+                self.send(sender, entry)?;
             }
-            // Without workers there is nobody left to copy: what ended them is told by them.
-            if self.archives.cancel.is_cancelled() || sender.send(entry).is_err() {
-                return Err(BackupError::Cancelled);
+        }
+        for tablespace in &source.tablespaces {
+            let mut is_there = false;
+            for entry in walk_tablespace(tablespace, source.version) {
+                is_there = true;
+                self.send(sender, entry?)?;
             }
+            // One dropped meanwhile: replay drops it too, but readers want a tar of each.
+            if !is_there {
+                let empty = self.archives.open(Some(tablespace.oid))?;
+                self.record(empty.finish()?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, sender: &SyncSender<Entry>, entry: Entry) -> Result<(), BackupError> {
+        // Without workers there is nobody left to copy: what ended them is told by them.
+        if self.archives.cancel.is_cancelled() || sender.send(entry).is_err() {
+            return Err(BackupError::Cancelled);
         }
         Ok(())
     }
@@ -299,3 +328,6 @@ pub(super) fn fail(archive: OpenArchive, error: BackupError) -> BackupError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

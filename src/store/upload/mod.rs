@@ -172,6 +172,11 @@ impl ArchiveUpload {
         (&mut self.task).await.unwrap_or(Err(broken))
     }
 
+    /// Whether it has come to its end, good or bad: it takes nothing more.
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Ends the upload and drops what it has put, and waits for that.
     pub async fn abort(mut self) {
         self.cancel.cancel();
