@@ -4,10 +4,18 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::names;
+use crate::clock;
+
+/// Where files are that nobody sees yet.
+const WRITING: &str = "writing";
+
+/// A hidden file that nobody wrote to for so long is of a writer that was killed.
+const ABANDONED_AFTER: TimeDelta = TimeDelta::days(1);
 
 /// How often a directory that another writer's delete took away is made again.
 const ATTEMPTS_MAX: usize = 16;
@@ -32,7 +40,7 @@ pub(super) struct HiddenFile {
 impl HiddenFile {
     /// An empty one, below `root`, which must be there.
     pub(super) fn create(root: &Path) -> io::Result<Self> {
-        let directory = private_directory(root, "writing")?;
+        let directory = private_directory(root, WRITING)?;
         let name = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
         let path = directory.join(name);
         let file = File::options().write(true).create_new(true).open(&path)?;
@@ -80,6 +88,20 @@ impl Drop for HiddenFile {
             fs::remove_file(&self.path).ok();
         }
     }
+}
+
+/// Removes what killed writers left. Others may be writing, on other hosts too: age decides.
+pub(super) fn sweep(root: &Path) -> io::Result<()> {
+    let oldest = clock::now() - ABANDONED_AFTER;
+    for entry in fs::read_dir(private_directory(root, WRITING)?)? {
+        let entry = entry?;
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        if modified.is_ok_and(|modified| DateTime::<Utc>::from(modified) < oldest) {
+            // Another sweep may have been faster, and a rest that stays is invisible.
+            fs::remove_file(entry.path()).ok();
+        }
+    }
+    Ok(())
 }
 
 /// A directory of ours below `root`, made if missing. Never makes `root` itself.

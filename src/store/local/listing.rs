@@ -11,7 +11,7 @@ use super::names;
 use crate::store::page::PageBuilder;
 use crate::store::{ListPage, ListRequest, ObjectKey, ObjectMeta};
 
-/// How deep keys may nest: a loop of symbolic links ends here.
+/// How deep directories may nest.
 const DEPTH_MAX: usize = 64;
 
 /// A listing on its way down.
@@ -143,6 +143,9 @@ fn sorted_entries(place: &Place) -> io::Result<Vec<(String, EntryKind)>> {
                 continue;
             };
             file_type = metadata.file_type();
+            if file_type.is_dir() && leads_up(&entry.path(), &place.path) {
+                continue;
+            }
         }
         if file_type.is_dir() {
             part.push('/');
@@ -153,6 +156,14 @@ fn sorted_entries(place: &Place) -> io::Result<Vec<(String, EntryKind)>> {
     }
     entries.sort_unstable_by(|one, other| one.0.cmp(&other.0));
     Ok(entries)
+}
+
+/// Whether a link in a directory leads to that directory or one above: a way round without end.
+fn leads_up(link: &Path, directory: &Path) -> bool {
+    match (fs::canonicalize(link), fs::canonicalize(directory)) {
+        (Ok(target), Ok(directory)) => directory.starts_with(target),
+        _ => true,
+    }
 }
 
 /// The first object below a directory; `None` if it holds directories alone.

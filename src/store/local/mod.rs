@@ -321,3 +321,6 @@ fn chunks_of(
         .map_err(move |error| request.failed(kind_of(&error), Some(error)))
         .boxed()
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::{HiddenFile, Place, private_directory};
+use super::files::{self, HiddenFile, Place, private_directory};
 use super::names;
 use crate::store::{ObjectKey, PartTag, UploadId};
 
@@ -13,6 +13,7 @@ const KEY_FILE: &str = "key";
 
 /// Begins an upload.
 pub(super) fn begin(root: &Path, key: &ObjectKey) -> io::Result<UploadId> {
+    files::sweep(root)?;
     let id = UploadId(format!("{:032x}", fastrand::u128(..)));
     let directory = private_directory(root, UPLOADS)?.join(&id.0);
     fs::create_dir(&directory)?;
