@@ -40,27 +40,23 @@ fn value(line: &[u8]) -> Option<String> {
     let name_end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))?;
     let rest = rest[name_end..].trim_start();
     let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
-    match rest.strip_prefix('\'') {
+    let Some(quoted) = rest.strip_prefix('\'') else {
+        let word: String = rest
+            .chars()
+            .take_while(|c| !c.is_whitespace() && *c != '#')
+            .collect();
+        return (!word.is_empty()).then_some(word);
+    };
+    let mut value = String::new();
+    let mut letters = quoted.chars().peekable();
+    while let Some(letter) = letters.next() {
         // A quote within is doubled.
-        Some(quoted) => {
-            let mut value = String::new();
-            let mut letters = quoted.chars().peekable();
-            while let Some(letter) = letters.next() {
-                if letter == '\'' && letters.next_if_eq(&'\'').is_none() {
-                    return Some(value);
-                }
-                value.push(letter);
-            }
-            None
+        if letter == '\'' && letters.next_if_eq(&'\'').is_none() {
+            return Some(value);
         }
-        None => {
-            let word: String = rest
-                .chars()
-                .take_while(|c| !c.is_whitespace() && *c != '#')
-                .collect();
-            (!word.is_empty()).then_some(word)
-        }
+        value.push(letter);
     }
+    None
 }
 
 #[cfg(test)]

@@ -290,12 +290,17 @@ fn open_marker(path: &Path) -> Result<File, RestoreError> {
         .custom_flags(i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0))
         .open(path)
         .map_err(RestoreError::local("open", path))?;
-    rustix::fs::flock(&marker, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        RestoreError::Target {
-            path: path.parent().unwrap_or(path).to_owned(),
-            reason: "another restore is filling it".to_owned(),
+    match rustix::fs::flock(&marker, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            return Err(RestoreError::Target {
+                path: path.parent().unwrap_or(path).to_owned(),
+                reason: "another restore is filling it".to_owned(),
+            });
         }
-    })?;
+        // A file system without locks: two restores to one place are then the user's to avoid.
+        Err(error) => tracing::warn!(path = %path.display(), %error, "could not lock the marker"),
+        Ok(()) => {}
+    }
     Ok(marker)
 }
 
