@@ -126,8 +126,9 @@ impl Answer {
             ("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired", _) | (_, 401 | 403) => {
                 StoreErrorKind::Denied
             }
-            // A 404 without S3's own reason comes from something in between: nothing is known of the key.
-            (_, 404 | 500..) => StoreErrorKind::Unreachable,
+            // A 404 without S3's own reason comes from something in between: nothing is known of
+            // the key. A failure under a status of success is one of the service inside.
+            (_, 200..=299 | 404 | 500..) => StoreErrorKind::Unreachable,
             _ => StoreErrorKind::Other,
         }
     }
@@ -321,6 +322,8 @@ mod tests {
             (400, "AuthorizationHeaderMalformed", StoreErrorKind::Config),
             (501, "NotImplemented", StoreErrorKind::Unsupported),
             (405, "", StoreErrorKind::Unsupported),
+            (200, "InternalError", StoreErrorKind::Unreachable),
+            (200, "SlowDown", StoreErrorKind::Throttled),
             (400, "EntityTooLarge", StoreErrorKind::Other),
         ] {
             assert_eq!(answer(status, code).kind(), kind, "{status} {code}");

@@ -1,0 +1,250 @@
+//! Requests as they go over the wire, and answers that no healthy server gives.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use futures::TryStreamExt;
+use secrecy::SecretString;
+
+use super::*;
+
+/// A server that gives the scripted answers in turn, one per connection.
+struct Stub {
+    store: S3Store,
+    requests: Receiver<String>,
+}
+
+impl Stub {
+    async fn new(answers: Vec<String>, adjust: impl FnOnce(&mut S3Config)) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (sender, requests) = mpsc::channel();
+        thread::spawn(move || {
+            for answer in answers {
+                let (mut connection, _) = listener.accept().unwrap();
+                let request = read_request(&mut BufReader::new(&connection));
+                sender.send(request).unwrap();
+                connection.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let credentials = S3Credentials::Static {
+            access_key_id: "id".to_owned(),
+            secret_access_key: SecretString::from("secret"),
+            session_token: None,
+        };
+        let mut config = S3Config::new("bucket", credentials);
+        config.endpoint_url = Some(format!("http://127.0.0.1:{port}").parse().unwrap());
+        adjust(&mut config);
+        let store = S3Store::new(&config).await;
+        Self { store, requests }
+    }
+
+    async fn answering(answers: Vec<String>) -> Self {
+        Self::new(answers, |_| {}).await
+    }
+
+    /// The next request: its head in lower case, then its body.
+    fn request(&self) -> String {
+        self.requests.recv().unwrap()
+    }
+}
+
+fn read_request(reader: &mut impl BufRead) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0, "a whole head");
+    }
+    let head = head.to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    reader.read_exact(&mut body).unwrap();
+    head + &String::from_utf8_lossy(&body)
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}"
+    )
+}
+
+fn refusal(status: &str, code: &str) -> String {
+    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
+    answer(status, "", &body)
+}
+
+fn key() -> ObjectKey {
+    ObjectKey::new("a/key")
+}
+
+fn kind_of<T>(result: Result<T, StoreError>) -> StoreErrorKind {
+    result.err().expect("it fails").kind
+}
+
+#[tokio::test]
+async fn a_put_says_all_that_was_set_and_has_no_trailer() {
+    let stub = Stub::new(vec![answer("200 OK", "", "")], |config| {
+        config.encryption = Some(Encryption::AwsKms {
+            key_id: Some("key-1".to_owned()),
+        });
+        config.storage_class = Some("STANDARD_IA".to_owned());
+    });
+    let stub = stub.await;
+    let options = PutOptions {
+        if_absent: true,
+        tags: vec![("a".to_owned(), "b c".to_owned())],
+        encryption: None,
+    };
+    stub.store
+        .put(&key(), "body".into(), &options)
+        .await
+        .unwrap();
+    let request = stub.request();
+    assert!(
+        request.starts_with("put /bucket/a/key?x-id=putobject http/1.1\r\n"),
+        "{request}"
+    );
+    for line in [
+        "if-none-match: *",
+        "x-amz-tagging: a=b+c",
+        "x-amz-server-side-encryption: aws:kms",
+        "x-amz-server-side-encryption-aws-kms-key-id: key-1",
+        "x-amz-storage-class: standard_ia",
+        "content-type: binary/octet-stream",
+        "content-length: 4",
+    ] {
+        assert!(
+            request.contains(&format!("\r\n{line}\r\n")),
+            "{line}: {request}"
+        );
+    }
+    for word in ["trailer", "aws-chunked", "x-amz-checksum"] {
+        assert!(!request.contains(word), "{word}: {request}");
+    }
+}
+
+#[tokio::test]
+async fn a_bulk_delete_has_an_md5_and_gives_way_to_single_ones() {
+    let stub = Stub::answering(vec![
+        refusal("501 Not Implemented", "NotImplemented"),
+        answer("204 No Content", "", ""),
+        answer("204 No Content", "", ""),
+    ]);
+    let stub = stub.await;
+    let keys = ["one", "two"].map(ObjectKey::new);
+    stub.store.delete(&keys).await.unwrap();
+    let bulk = stub.request();
+    assert!(bulk.starts_with("post /bucket/?delete"), "{bulk}");
+    assert!(
+        bulk.contains("\r\ncontent-md5: ") && !bulk.contains("x-amz-checksum"),
+        "{bulk}"
+    );
+    for _ in keys {
+        assert!(stub.request().starts_with("delete /bucket/"));
+    }
+}
+
+#[tokio::test]
+async fn what_a_bulk_delete_could_not_delete_is_an_error() {
+    let failed =
+        "<DeleteResult><Error><Key>two</Key><Code>AccessDenied</Code></Error></DeleteResult>";
+    let stub = Stub::answering(vec![answer("200 OK", "", failed)]).await;
+    let deleted = stub.store.delete(&["one", "two"].map(ObjectKey::new)).await;
+    let error = deleted.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Denied);
+    assert!(error.subject.ends_with("/two"), "{error}");
+}
+
+#[tokio::test]
+async fn the_404_of_a_head_is_looked_at_again() {
+    let not_found = answer("404 Not Found", "", "");
+    let from_between = answer("404 Not Found", "", "<html>no such page</html>");
+    for (second, kind) in [
+        (
+            refusal("404 Not Found", "NoSuchKey"),
+            StoreErrorKind::NotFound,
+        ),
+        (
+            refusal("404 Not Found", "NoSuchBucket"),
+            StoreErrorKind::NoContainer,
+        ),
+        (
+            refusal("403 Forbidden", "AccessDenied"),
+            StoreErrorKind::Denied,
+        ),
+        (from_between, StoreErrorKind::Unreachable),
+    ] {
+        let stub = Stub::answering(vec![not_found.clone(), second]).await;
+        assert_eq!(kind_of(stub.store.head(&key()).await), kind);
+        assert!(stub.request().starts_with("head /bucket/a/key "));
+        assert!(stub.request().contains("\r\nrange: bytes=0-0\r\n"));
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_appears_between_head_and_get_is_there() {
+    let headers = "Content-Range: bytes 0-0/77\r\nETag: \"e\"\r\n";
+    let stub = Stub::answering(vec![
+        answer("404 Not Found", "", ""),
+        answer("206 Partial Content", headers, "x"),
+    ]);
+    let meta = stub.await.store.head(&key()).await.unwrap();
+    assert_eq!((meta.size, meta.etag.as_deref()), (77, Some("\"e\"")));
+}
+
+#[tokio::test]
+async fn a_body_cut_short_is_an_error() {
+    let cut = answer("200 OK", "", "0123456789").replace("Length: 10", "Length: 11");
+    let stub = Stub::answering(vec![cut]).await;
+    let body = stub.store.get(&key(), None).await.unwrap();
+    let bytes: Result<Vec<Bytes>, StoreError> = body.chunks.try_collect().await;
+    assert_eq!(kind_of(bytes), StoreErrorKind::Unreachable);
+}
+
+#[tokio::test]
+async fn a_service_that_ignores_ranges_is_not_trusted() {
+    let stub = Stub::answering(vec![answer("200 OK", "", "0123456789")]).await;
+    let get = stub.store.get(&key(), Some(2..4)).await;
+    assert_eq!(kind_of(get), StoreErrorKind::Unsupported);
+    let headers = "Content-Range: bytes 2-4/10\r\n";
+    let stub = Stub::answering(vec![answer("206 Partial Content", headers, "234")]).await;
+    let get = stub.store.get(&key(), Some(2..4)).await;
+    assert_eq!(kind_of(get), StoreErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_completion_that_fails_under_status_200_fails() {
+    let stub = Stub::answering(vec![refusal("200 OK", "InternalError")]).await;
+    let parts = [PartTag {
+        number: 1,
+        tag: "t".to_owned(),
+    }];
+    let upload = UploadId("u".to_owned());
+    let complete = stub.store.complete_upload(&key(), &upload, &parts).await;
+    assert!(complete.unwrap_err().is_retryable());
+}
+
+#[tokio::test]
+async fn a_listing_that_does_not_say_where_it_goes_on_is_refused() {
+    let page = "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>";
+    let stub = Stub::answering(vec![answer("200 OK", "", page)]).await;
+    let list = stub.store.list(&ListRequest::default()).await;
+    assert_eq!(kind_of(list), StoreErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_bucket_elsewhere_says_where() {
+    let moved = refusal("301 Moved Permanently", "PermanentRedirect")
+        .replace("\r\n\r\n", "\r\nx-amz-bucket-region: eu-west-3\r\n\r\n");
+    let stub = Stub::answering(vec![moved]).await;
+    let error = stub.store.check_container().await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Config);
+    assert!(
+        crate::fault::chain(&error).contains("region eu-west-3"),
+        "{error:?}"
+    );
+}
