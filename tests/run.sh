@@ -85,6 +85,7 @@ cat "$scratch/servers"
 step units cargo test --workspace --lib --bins --no-fail-fast
 step documentation cargo test --workspace --doc
 step tidy cargo test --test tidy
+export RUST_TEST_THREADS=3
 step integration cargo test --test integration --no-fail-fast
 step interchange cargo test --test interchange --no-fail-fast
 export CELLARMAN_PROFILE=dev
