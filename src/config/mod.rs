@@ -4,6 +4,7 @@
 
 mod arguments;
 mod certificates;
+mod document;
 mod environment;
 pub mod error;
 pub mod manifest;

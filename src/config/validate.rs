@@ -4,17 +4,15 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_norway::Value;
 use url::Url;
 
 use super::arguments;
 use super::environment::{self, Lookup};
 use super::error::ConfigError;
-use super::manifest::{self, Configuration, ObjectStore, SecretKey};
+use super::manifest::{Configuration, ObjectStore, SecretKey};
 use super::place::{self, Place};
 use super::secrets::{self, Secrets};
-use super::{DataSettings, Destination, Settings, WalSettings, certificates, directory};
+use super::{DataSettings, Destination, Settings, WalSettings, certificates, directory, document};
 use crate::codec::{Codec, Compression};
 use crate::store::config::{Addressing, Encryption, S3Config, S3Credentials, StoreConfig};
 
@@ -30,7 +28,7 @@ pub(super) fn file(path: &Path, env: Lookup<'_>) -> Result<Settings, ConfigError
         source,
     })?;
     let documents = secrets::documents_of_text(path, &text)?;
-    let object_store = object_store(path, &text, &documents)?;
+    let object_store = document::object_store(path, &text, &documents)?;
     let metadata = object_store.metadata.as_ref();
     let mut validator = Validator {
         path,
@@ -47,67 +45,6 @@ pub(super) fn file(path: &Path, env: Lookup<'_>) -> Result<Settings, ConfigError
     settings.warnings = validator.warnings;
     settings.warnings.append(&mut validator.secrets.warnings);
     Ok(settings)
-}
-
-/// The one ObjectStore among the documents.
-fn object_store(path: &Path, text: &str, documents: &[Value]) -> Result<ObjectStore, ConfigError> {
-    let is_ours = |document: &&Value| secrets::kind_of(document) == Some("ObjectStore");
-    let ours: Vec<&Value> = documents.iter().filter(is_ours).collect();
-    let [document] = ours[..] else {
-        let name = |document: &&Value| {
-            let name = document.get("metadata")?.get("name")?.as_str()?;
-            Some(name.to_owned())
-        };
-        let kinds = documents.iter().filter_map(secrets::kind_of);
-        return Err(ConfigError::ManifestCount {
-            path: path.to_path_buf(),
-            names: ours
-                .iter()
-                .map(|document| name(document).unwrap_or_else(|| "-".to_owned()))
-                .collect(),
-            kinds: kinds.map(str::to_owned).collect(),
-        });
-    };
-    let version = document.get("apiVersion").and_then(Value::as_str);
-    if !version.is_some_and(|version| version.starts_with("barmancloud.cnpg.io/")) {
-        return Err(ConfigError::Field {
-            path: path.to_path_buf(),
-            field: "apiVersion".to_owned(),
-            problem: format!("is {:?}", version.unwrap_or_default()),
-            advice: "Write apiVersion: barmancloud.cnpg.io/v1.".to_owned(),
-        });
-    }
-    if let Some(unknown) = manifest::unknown_field(document) {
-        return Err(ConfigError::UnknownField {
-            path: path.to_path_buf(),
-            field: unknown.field,
-            nearest: unknown.nearest,
-        });
-    }
-    serde_norway::from_value(without_nulls(document.clone())).map_err(|source| {
-        // Read from the text, the same error knows its line and field.
-        let located = serde_norway::Deserializer::from_str(text)
-            .zip(documents)
-            .find(|(_, value)| is_ours(value))
-            .and_then(|(document, _)| ObjectStore::deserialize(document).err());
-        ConfigError::Yaml {
-            path: path.to_path_buf(),
-            source: located.unwrap_or(source),
-        }
-    })
-}
-
-/// A field that is there but empty is as good as absent.
-fn without_nulls(value: Value) -> Value {
-    match value {
-        Value::Mapping(mapping) => mapping
-            .into_iter()
-            .filter(|(_, inner)| !inner.is_null())
-            .map(|(name, inner)| (name, without_nulls(inner)))
-            .collect::<serde_norway::Mapping>()
-            .into(),
-        other => other,
-    }
 }
 
 struct Validator<'a> {

@@ -3,6 +3,8 @@
 //! Engines make one attempt per call. What a repeat could get wrong is settled here: a put whose
 //! answer was lost, an upload that was completed unheard, a body that breaks off.
 
+mod body;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,10 +12,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use tracing::{debug, warn};
 
+use self::body::Body;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::{
     ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, ObjectStore, PartTag, PutOptions,
@@ -247,17 +249,10 @@ impl ObjectStore for Retrying {
         range: Option<Range<u64>>,
     ) -> Result<ObjectBody, StoreError> {
         let begun = self.inner.get(key, range.clone()).await?;
-        let end = range.as_ref().map_or(u64::MAX, |range| range.end);
-        let body = Body {
-            inner: Arc::clone(&self.inner),
-            meta: begun.meta.clone(),
-            chunks: begun.chunks,
-            next: range.map_or(0, |range| range.start),
-            end: end.min(begun.meta.size),
-            breaks: 0,
-        };
+        let meta = begun.meta.clone();
+        let body = Body::new(Arc::clone(&self.inner), begun, range);
         Ok(ObjectBody {
-            meta: begun.meta,
+            meta,
             chunks: stream::try_unfold(body, Body::next).boxed(),
         })
     }
@@ -410,80 +405,6 @@ impl ObjectStore for Retrying {
             .ask(asked, || engine.create_container())
             .await
             .value
-    }
-}
-
-/// A body that goes on where it broke off, as long as the object is the same.
-struct Body {
-    inner: Arc<Inner>,
-    meta: ObjectMeta,
-    chunks: BoxStream<'static, Result<Bytes, StoreError>>,
-    /// The next byte wanted, and the end.
-    next: u64,
-    end: u64,
-    /// How often it broke off since the last byte came.
-    breaks: u32,
-}
-
-impl Body {
-    async fn next(mut self) -> Result<Option<(Bytes, Self)>, StoreError> {
-        loop {
-            let asked = Asked {
-                operation: "get",
-                name: self.meta.key.as_str(),
-                bytes: 0,
-            };
-            let timeout = self.inner.policy.timeout;
-            let error = match tokio::time::timeout(timeout, self.chunks.next()).await {
-                Ok(Some(Ok(chunk))) if chunk.is_empty() => continue,
-                Ok(Some(Ok(chunk))) => {
-                    self.next += u64::try_from(chunk.len()).unwrap_or(0);
-                    self.breaks = 0;
-                    return Ok(Some((chunk, self)));
-                }
-                // Nothing more is wanted, however the connection ends.
-                _ if self.next >= self.end => return Ok(None),
-                Ok(None) => StoreError {
-                    kind: StoreErrorKind::Unreachable,
-                    ..self.inner.timed_out(&asked)
-                },
-                Ok(Some(Err(error))) => error,
-                Err(_) => self.inner.timed_out(&asked),
-            };
-            self.breaks += 1;
-            if !error.is_retryable() || self.breaks >= self.inner.policy.attempts_max {
-                return Err(error);
-            }
-            self.inner.pause(self.breaks, &error).await;
-            self.go_on().await?;
-        }
-    }
-
-    /// Asks for the rest of the same object.
-    async fn go_on(&mut self) -> Result<(), StoreError> {
-        let rest = Some(self.next..self.end);
-        let found = match self.inner.get(&self.meta.key, rest).await {
-            // Gone or shorter than it was.
-            Err(error)
-                if matches!(error.kind, StoreErrorKind::NotFound | StoreErrorKind::Range) =>
-            {
-                return Err(StoreError {
-                    kind: StoreErrorKind::Changed,
-                    ..error
-                });
-            }
-            other => other?,
-        };
-        if (found.meta.size, &found.meta.etag) != (self.meta.size, &self.meta.etag) {
-            return Err(StoreError {
-                operation: "get",
-                subject: format!("{}/{}", self.inner.engine.location(), self.meta.key),
-                kind: StoreErrorKind::Changed,
-                source: None,
-            });
-        }
-        self.chunks = found.chunks;
-        Ok(())
     }
 }
 
