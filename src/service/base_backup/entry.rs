@@ -57,7 +57,7 @@ impl Copy {
         let attributes = attributes(&meta);
         let size = meta.len();
         let mut reader = Counting {
-            reader: FileReader::new(file, check),
+            reader: FileReader::new(file, size, check),
             watcher: &*self.watcher,
         };
         let appended = archive

@@ -3,16 +3,20 @@
 //! Not here: what the bytes are put into, and which files are read.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{Advice, fadvise};
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::domain::lsn::Lsn;
 use crate::pgfile::data_page::{self, PageState};
 
-/// How much is read before the system is told that it need not be kept.
-const FORGET_BYTES: u64 = 8 << 20;
+/// The stretch of a file that is left in the page cache, or taken out of it, as one.
+const STRETCH_BYTES: u64 = 8 << 20;
+/// How many stretches of a file are looked at; those beyond are taken for not cached.
+const STRETCHES_MAX: u64 = 16_384;
 
 /// How many damaged blocks of a file are named; more are counted.
 pub(super) const DAMAGED_NAMED_MAX: usize = 100;
@@ -22,7 +26,10 @@ pub(super) trait ReadAt {
     /// Reads some bytes at `offset`; 0 at and after the end.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// `length` bytes at `offset` will not be read again.
+    /// Whether the byte at `offset` is in memory already.
+    fn is_cached(&self, offset: u64) -> bool;
+
+    /// These bytes will not be read again.
     fn forget(&self, offset: u64, length: u64);
 }
 
@@ -31,15 +38,17 @@ impl ReadAt for File {
         FileExt::read_at(self, buffer, offset)
     }
 
+    fn is_cached(&self, offset: u64) -> bool {
+        let mut byte = [0];
+        let mut buffers = [IoSliceMut::new(&mut byte)];
+        // Answers without waiting for the disk, or with an error.
+        let answer = preadv2(self, &mut buffers, offset, ReadWriteFlags::NOWAIT);
+        answer.is_ok_and(|count| count == 1)
+    }
+
     fn forget(&self, offset: u64, length: u64) {
         // Advice: where it is not taken, nothing is lost.
-        fadvise(
-            self,
-            offset,
-            std::num::NonZeroU64::new(length),
-            Advice::DontNeed,
-        )
-        .ok();
+        fadvise(self, offset, NonZeroU64::new(length), Advice::DontNeed).ok();
     }
 }
 
@@ -66,21 +75,34 @@ pub(super) struct DamagedPages {
 /// A file being read from its start, its pages checked as they pass.
 ///
 /// Reads whole pages, so callers must ask for at least one page at a time, but at the end.
+/// Leaves the page cache as it was: what the server has in memory stays, what only the copy
+/// read does not push other things out.
 pub(super) struct FileReader<F: ReadAt> {
     file: F,
     offset: u64,
-    forgotten: u64,
+    /// Whether each whole stretch was cached before the first read, which reads ahead.
+    cached: Vec<bool>,
+    /// Where the stretch being read begins, if it is to be forgotten.
+    cold_since: Option<u64>,
+    stretch_end: u64,
     check: Option<PageCheck>,
     damaged: DamagedPages,
 }
 
 impl<F: ReadAt> FileReader<F> {
-    /// A reader of `file`, which checks its pages if it is told how.
-    pub(super) fn new(file: F, check: Option<PageCheck>) -> Self {
+    /// A reader of `file`, of about `size` bytes, which checks its pages if it is told how.
+    pub(super) fn new(file: F, size: u64, check: Option<PageCheck>) -> Self {
+        let stretches = (size / STRETCH_BYTES).min(STRETCHES_MAX);
+        let middle = |stretch| stretch * STRETCH_BYTES + STRETCH_BYTES / 2;
+        let cached = (0..stretches)
+            .map(|stretch| file.is_cached(middle(stretch)))
+            .collect();
         Self {
             file,
+            cached,
             offset: 0,
-            forgotten: 0,
+            cold_since: None,
+            stretch_end: 0,
             check,
             damaged: DamagedPages::default(),
         }
@@ -131,11 +153,25 @@ impl<F: ReadAt> FileReader<F> {
         Ok(())
     }
 
-    fn forget_what_was_read(&mut self) {
-        if self.offset - self.forgotten >= FORGET_BYTES {
-            self.file
-                .forget(self.forgotten, self.offset - self.forgotten);
-            self.forgotten = self.offset;
+    /// What lies behind the last whole stretch is left alone.
+    fn begin_stretch(&mut self) {
+        if self.offset < self.stretch_end {
+            return;
+        }
+        let stretch = self.offset / STRETCH_BYTES;
+        self.stretch_end = (stretch + 1) * STRETCH_BYTES;
+        let known = usize::try_from(stretch)
+            .ok()
+            .and_then(|at| self.cached.get(at));
+        let is_cold = known.map_or(stretch >= STRETCHES_MAX, |is_cached| !is_cached);
+        self.cold_since = is_cold.then_some(self.offset);
+    }
+
+    fn end_stretch(&mut self) {
+        if self.offset >= self.stretch_end
+            && let Some(begin) = self.cold_since.take()
+        {
+            self.file.forget(begin, self.offset - begin);
         }
     }
 }
@@ -156,12 +192,13 @@ impl<F: ReadAt> Read for FileReader<F> {
             }
             _ => buffer.len(),
         };
+        self.begin_stretch();
         let count = self.fill(&mut buffer[..wanted], self.offset)?;
         if let Some(check) = self.check {
             self.check_pages(check, &buffer[..count])?;
         }
         self.offset += to_u64(count);
-        self.forget_what_was_read();
+        self.end_stretch();
         Ok(count)
     }
 }
@@ -182,6 +219,7 @@ mod tests {
         bytes: Vec<u8>,
         torn_page: u64,
         torn_reads: Cell<u32>,
+        is_cached: bool,
         forgotten: Cell<u64>,
     }
 
@@ -197,6 +235,10 @@ mod tests {
                 buffer[usize::try_from(torn - offset).unwrap()] ^= 0xFF;
             }
             Ok(count)
+        }
+
+        fn is_cached(&self, _offset: u64) -> bool {
+            self.is_cached
         }
 
         fn forget(&self, _offset: u64, length: u64) {
@@ -225,6 +267,7 @@ mod tests {
             bytes,
             torn_page,
             torn_reads: Cell::new(torn_reads),
+            is_cached: false,
             forgotten: Cell::new(0),
         }
     }
@@ -235,7 +278,7 @@ mod tests {
             first_block,
             begin_lsn: Lsn::new(1000),
         };
-        let mut reader = FileReader::new(fake, Some(check));
+        let mut reader = FileReader::new(fake, to_u64(fake.bytes.len()), Some(check));
         let mut bytes = Vec::new();
         let mut buffer = vec![0; 3 * PAGE + 77];
         loop {
@@ -277,11 +320,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_of_a_large_file_is_forgotten() {
-        let pages = usize::try_from(FORGET_BYTES).unwrap() / PAGE;
-        let fake = fake(vec![0; (pages + 10) * PAGE], 0, 0);
-        let (bytes, damaged) = read(&fake, 0);
-        assert_eq!((bytes.len(), damaged.count), ((pages + 10) * PAGE, 0));
-        assert!(fake.forgotten.get() >= FORGET_BYTES);
+    fn the_page_cache_is_left_as_it_was() {
+        let pages = usize::try_from(STRETCH_BYTES).unwrap() / PAGE;
+        for (is_cached, stretches) in [(false, 2), (true, 0)] {
+            let fake = Fake {
+                is_cached,
+                ..fake(vec![0; (2 * pages + 10) * PAGE], 0, 0)
+            };
+            let (bytes, damaged) = read(&fake, 0);
+            assert_eq!((bytes.len(), damaged.count), ((2 * pages + 10) * PAGE, 0));
+            let forgotten = fake.forgotten.get() / STRETCH_BYTES;
+            assert_eq!(forgotten, stretches, "{is_cached}");
+        }
     }
 }
