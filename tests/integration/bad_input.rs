@@ -109,6 +109,31 @@ fn wal_restore_says_not_found_only_when_the_store_said_so() {
 }
 
 #[test]
+fn a_store_that_is_gone_does_not_end_a_recovery() {
+    let mut world = or_not_run!(world());
+    let primary = world.primary(&[]);
+    let workload = Workload::start(&primary);
+    workload.advance(50);
+    world.back_up(&primary, &[]);
+    workload.advance(50);
+    let count = workload.stop();
+    primary.archive_now();
+    let restored = world.restore("restored", &[]);
+    world.minio.kill();
+    let ended = restored.try_start(&["archive_mode=off"]);
+    assert!(
+        !ended.status.success(),
+        "it recovered without its WAL: {}",
+        restored.log()
+    );
+    assert!(restored.log().contains("FATAL"), "{}", restored.log());
+    world.minio.start_again();
+    restored.start_with(&["archive_mode=off"]);
+    restored.wait_until_recovered();
+    assert_eq!(workload::verify(&restored.sql()), count);
+}
+
+#[test]
 fn a_damaged_backup_is_not_restored() {
     let world = or_not_run!(world());
     let primary = world.primary(&["-k"]);

@@ -79,6 +79,40 @@ fn an_archiver_killed_at_any_moment_has_stored_what_it_acknowledged() {
 }
 
 #[test]
+fn a_wal_file_whose_restore_was_killed_is_whole_or_not_there() {
+    let world = or_not_run!(World::new(
+        env!("CARGO_BIN_EXE_cellarman"),
+        Release::distribution()
+    ));
+    let mut random = report::random("crash wal restore");
+    let archiver = Archiver::with_wal(&world, "primary", 4);
+    while archiver.next_ready().is_some() {
+        archiver.archive_one(&["--compression", "gzip"]);
+    }
+    let [first, second, ..] = &archiver.status(".done")[..] else {
+        panic!("two files were archived")
+    };
+    let place = world.place("asked.wal");
+    let path = place.display().to_string();
+    let ended = world.cellarman.run(&["wal", "restore", first, &path]);
+    ended.ok();
+    for turn in 0..report::count(10, 20) {
+        let name = if turn % 2 == 0 { first } else { second };
+        let whole = fs::read(archiver.directory.join("pg_wal").join(name)).expect("a segment");
+        let _ = fs::remove_file(&place);
+        let mut call = world.cellarman.command(&["wal", "restore", name, &path]);
+        let code = kill_after(&mut call, moment(&mut random, ended.took));
+        let found = fs::read(&place).ok();
+        assert!(code.is_none_or(|code| code == 0), "exit code {code:?}");
+        assert!(code.is_none() || found.is_some(), "{name} is not there");
+        assert!(
+            found.is_none_or(|found| found == whole),
+            "{name} is not whole"
+        );
+    }
+}
+
+#[test]
 fn a_backup_killed_at_any_moment_is_never_done() {
     let world = or_not_run!(World::new(
         env!("CARGO_BIN_EXE_cellarman"),

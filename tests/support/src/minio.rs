@@ -15,6 +15,8 @@ use crate::wait;
 pub struct Minio {
     child: Child,
     port: u16,
+    binary: PathBuf,
+    directory: PathBuf,
 }
 
 /// The bucket every test finds.
@@ -31,21 +33,32 @@ impl Minio {
     /// Starts a server with its data in `scratch` and makes [`BUCKET`].
     pub fn start(scratch: &Scratch) -> Result<Self, String> {
         let binary = Self::installed()?;
-        let drive = scratch.make("minio");
+        let directory = scratch.path().to_path_buf();
         // A directory of a fresh drive is a bucket: no client needed to make one.
-        fs::create_dir(drive.join(BUCKET))
+        fs::create_dir(scratch.make("minio").join(BUCKET))
             .unwrap_or_else(|error| panic!("cannot make the bucket: {error}"));
-        let log_path = scratch.path().join("minio.log");
         // Another process may take the port between the look and the start.
         for _ in 0..5 {
             let port = free_port();
-            let mut child = spawn(&binary, port, &drive, &log_path);
+            let mut child = spawn(&binary, port, &directory);
             if becomes_ready(&mut child, port) {
-                return Ok(Self { child, port });
+                return Ok(Self {
+                    child,
+                    port,
+                    binary,
+                    directory,
+                });
             }
         }
-        let log = fs::read_to_string(&log_path).unwrap_or_default();
-        panic!("MinIO does not start: {log}");
+        fail(&directory)
+    }
+
+    /// Starts it again after [`Minio::kill`], where it was and with what it held.
+    pub fn start_again(&mut self) {
+        self.child = spawn(&self.binary, self.port, &self.directory);
+        if !becomes_ready(&mut self.child, self.port) {
+            fail(&self.directory);
+        }
     }
 
     /// Its URL.
@@ -86,13 +99,19 @@ impl Drop for Minio {
     }
 }
 
-fn spawn(binary: &Path, port: u16, drive: &Path, log_path: &Path) -> Child {
-    let log = File::create(log_path)
+fn fail(directory: &Path) -> ! {
+    let log = fs::read_to_string(directory.join("minio.log")).unwrap_or_default();
+    panic!("MinIO does not start: {log}")
+}
+
+fn spawn(binary: &Path, port: u16, directory: &Path) -> Child {
+    let log_path = directory.join("minio.log");
+    let log = File::create(&log_path)
         .unwrap_or_else(|error| panic!("cannot write {}: {error}", log_path.display()));
     Command::new(binary)
         .args(["server", "--quiet", "--address"])
         .arg(format!("127.0.0.1:{port}"))
-        .arg(drive)
+        .arg(directory.join("minio"))
         .env("MINIO_ROOT_USER", CREDENTIALS.0)
         .env("MINIO_ROOT_PASSWORD", CREDENTIALS.1)
         .env("MINIO_BROWSER", "off")
