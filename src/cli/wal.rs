@@ -53,7 +53,8 @@ pub struct ArchiveArguments {
     /// How many waiting files are archived at once
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// Go on in an archive that is not empty although this cluster was just recovered
+    /// Go on in an archive that is not empty although this cluster was just recovered, or that
+    /// holds more of the old timeline than this server had when it was promoted
     #[arg(long)]
     allow_own_archive: bool,
 }
@@ -141,7 +142,11 @@ async fn archive(arguments: &ArchiveArguments, context: &Context) -> Result<Exit
         history_tags: settings.history_tags.clone(),
         encryption: settings.wal.encryption.clone(),
     };
-    let service = Archiver::new(context.repository.clone(), options);
+    let service = Archiver::new(
+        context.repository.clone(),
+        &settings.destination.store,
+        options,
+    );
     let outcome = tokio::select! {
         outcome = service.archive(&arguments.path) => outcome?,
         () = context.cancel.cancelled() => return Err(WalCommandError::Interrupted.into()),
@@ -185,13 +190,14 @@ async fn restore(arguments: &RestoreArguments, context: &Context) -> Result<Exit
 }
 
 fn restorer(context: &Context, takes_partial: bool, jobs: Option<usize>) -> Restorer {
-    let settings = &context.settings.wal;
+    let settings = &context.settings;
     let options = RestoreOptions {
         takes_partial,
-        jobs: jobs.unwrap_or(settings.jobs).max(1),
-        codec_first: settings.compression.codec,
+        jobs: jobs.unwrap_or(settings.wal.jobs).max(1),
+        codec_first: settings.wal.compression.codec,
     };
-    Restorer::new(context.repository.clone(), options)
+    let store = &settings.destination.store;
+    Restorer::new(context.repository.clone(), store, options)
 }
 
 /// Starts `wal prefetch` as a process of its own, where it makes sense. What fails here is told

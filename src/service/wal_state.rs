@@ -16,6 +16,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::barman::layout::Layout;
 use crate::codec::{Codec, Compression};
 use crate::domain::segment::{SegmentName, SegmentSize};
 use crate::domain::timeline::{TimelineHistory, TimelineId};
@@ -23,7 +24,7 @@ use crate::domain::wal_file::WalFileName;
 use crate::pgfile::control::ControlFile;
 use crate::pgfile::history;
 use crate::service::durable_file;
-use crate::store::ObjectStore;
+use crate::store::config::StoreConfig;
 
 /// The name of the folder, below `pg_wal`.
 pub const FOLDER: &str = ".cellarman";
@@ -39,13 +40,16 @@ const FOREIGN_CHECK_EMPTY_MARKER: &str = ".check-empty-wal-archive";
 pub struct Fingerprint(String);
 
 impl Fingerprint {
-    /// The fingerprint of the archive below `wals_prefix` of `store`.
-    pub fn of(store: &dyn ObjectStore, wals_prefix: &str) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(store.location().as_bytes());
-        hasher.update(&[0]);
-        hasher.update(wals_prefix.as_bytes());
-        Self(hasher.finalize().to_hex()[..16].to_owned())
+    /// The fingerprint of the archive with this layout in this store.
+    pub fn of(store: &StoreConfig, layout: &Layout) -> Self {
+        let (place, endpoint) = match store {
+            StoreConfig::Local(local) => (local.root.display().to_string(), None),
+            StoreConfig::S3(s3) => (s3.bucket.clone(), s3.endpoint_url.as_ref()),
+            StoreConfig::Memory => (String::new(), None),
+        };
+        let endpoint = endpoint.map(ToString::to_string).unwrap_or_default();
+        let whole = [place, endpoint, layout.wals_prefix()].join("\n");
+        Self(blake3::hash(whole.as_bytes()).to_hex()[..16].to_owned())
     }
 
     /// 16 hexadecimal digits, fit for a file name.

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::barman::repository::RepositoryError;
 use crate::domain::backup::SystemId;
@@ -36,7 +36,8 @@ struct OwnerFile {
 impl Archiver {
     /// Makes sure that `server` may archive here, and learns how its store behaves.
     ///
-    /// `server` is unknown for a history file outside a data directory: then nothing is learnt.
+    /// `server` is unknown for a history file without a readable control file: then nothing is
+    /// learnt, but that an archive is empty which must be.
     pub(super) async fn admit(
         &self,
         server: Option<&Server>,
@@ -53,18 +54,10 @@ impl Archiver {
                 found,
             });
         }
-        let Some(server) = server else {
-            return Ok(None);
-        };
-        let owner = self.owner().await?;
-        if found.is_some() {
-            let holdings = self.holdings(server, &outline, owner).await?;
-            self.judge(server, &holdings)?;
-        } else if let Some(owner) = owner {
-            self.check_owner(server, owner)?;
-        }
-        if owner.is_none() {
-            self.claim(server).await?;
+        match server {
+            Some(server) => self.own(server, &outline, found.is_some()).await?,
+            None if marker.is_none() => return Ok(None),
+            None => {}
         }
         let is_put_conditional = self.learn_conditional_put().await?;
         info!(
@@ -76,6 +69,26 @@ impl Archiver {
             settled: None,
             empty_for: marker.map(|marker| marker.id.clone()),
         }))
+    }
+
+    /// Makes sure that what is there is this server's own, and says so there for later.
+    async fn own(
+        &self,
+        server: &Server,
+        outline: &Outline,
+        has_files: bool,
+    ) -> Result<(), ArchiveError> {
+        let owner = self.owner().await?;
+        if has_files {
+            let holdings = self.holdings(server, outline, owner).await?;
+            self.judge(server, &holdings)?;
+        } else if let Some(owner) = owner {
+            self.check_owner(server, owner)?;
+        }
+        if owner.is_none() {
+            self.claim(server).await?;
+        }
+        Ok(())
     }
 
     /// For a file outside a data directory, where nothing is remembered: only whose archive it is.
@@ -161,8 +174,14 @@ impl Archiver {
     }
 
     fn judge(&self, server: &Server, holdings: &Holdings) -> Result<(), ArchiveError> {
-        ownership::judge(server, holdings)
-            .map_err(|stranger| ArchiveError::not_own(self.archive_for_people(), &stranger))
+        match ownership::judge(server, holdings) {
+            Err(stranger @ Stranger::BeyondFork { .. }) if self.options.allows_own_archive => {
+                warn!("going on in this archive as told, although {stranger}");
+                Ok(())
+            }
+            Err(stranger) => Err(ArchiveError::not_own(self.archive_for_people(), &stranger)),
+            Ok(()) => Ok(()),
+        }
     }
 
     fn check_owner(&self, server: &Server, owner: SystemId) -> Result<(), ArchiveError> {
@@ -188,6 +207,7 @@ impl Archiver {
         };
         Ok(Holdings {
             system_id,
+            has_segments: !outline.folders.is_empty(),
             timelines: timelines(outline),
             last_on_ancestors: self.last_on_ancestors(server, outline).await?,
         })

@@ -109,8 +109,14 @@ impl Fault for ArchiveError {
         match self {
             Self::Name(_) => Kind::Usage,
             Self::Read { .. } | Self::State { .. } => Kind::Local,
+            Self::Check {
+                source: CheckError::OtherCluster { .. },
+                ..
+            }
+            | Self::NotEmpty { .. }
+            | Self::NotOwn { .. }
+            | Self::Conflict { .. } => Kind::Conflict,
             Self::Check { .. } | Self::Unreadable { .. } => Kind::Corrupt,
-            Self::NotEmpty { .. } | Self::NotOwn { .. } | Self::Conflict { .. } => Kind::Conflict,
             Self::Unsteady { .. } => Kind::Unreachable,
             Self::Store(error) => error.kind(),
             Self::Upload(error) => error.kind(),
@@ -131,6 +137,12 @@ impl Fault for ArchiveError {
             Self::NotEmpty { .. } => {
                 "Give the new cluster a --server name of its own. If this archive really is this \
                  cluster's own, say so with --allow-own-archive."
+                    .to_owned()
+            }
+            Self::NotOwn { .. } => {
+                "Give this cluster a --server name of its own. If the archive really is its own, \
+                 and a failover has left more of the old timeline there than this server ever had, \
+                 say so with --allow-own-archive."
                     .to_owned()
             }
             Self::Unreadable { .. } => {

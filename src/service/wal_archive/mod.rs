@@ -37,7 +37,7 @@ use crate::service::wal_archive::error::ArchiveError;
 use crate::service::wal_archive::file::{Place, WalFile};
 use crate::service::wal_state::{Fingerprint, KnownArchive, Marker, PgWal};
 use crate::store::ObjectKey;
-use crate::store::config::Encryption;
+use crate::store::config::{Encryption, StoreConfig};
 
 /// How WAL is archived.
 #[derive(Debug, Clone)]
@@ -46,7 +46,8 @@ pub struct ArchiveOptions {
     pub compression: Compression,
     /// How many files are archived at once, the one asked for among them; at least 1.
     pub jobs: usize,
-    /// A cluster just recovered may go on in an archive that is not empty, if it is its own.
+    /// A cluster just recovered may go on in an archive that is not empty, and a promoted one in
+    /// an archive that goes beyond the fork, if it is its own.
     pub allows_own_archive: bool,
     /// Tags of every object.
     pub tags: Vec<(String, String)>,
@@ -90,10 +91,9 @@ impl Run {
 }
 
 impl Archiver {
-    /// An archiver into this repository.
-    pub fn new(repository: Repository, options: ArchiveOptions) -> Self {
-        let wals_prefix = repository.layout.wals_prefix();
-        let destination = Fingerprint::of(repository.store.as_ref(), &wals_prefix);
+    /// An archiver into this repository, which lies in `store`.
+    pub fn new(repository: Repository, store: &StoreConfig, options: ArchiveOptions) -> Self {
+        let destination = Fingerprint::of(store, &repository.layout);
         Self {
             repository,
             options: Arc::new(options),
@@ -261,7 +261,7 @@ impl Archiver {
         let path = file.path.clone();
         // Waited for, so that no work outlives the call.
         let _ = task::spawn_blocking(move || file::forget_pages(&path)).await;
-        if run.markers.is_empty() {
+        if run.markers.is_empty() || run.known.is_none() {
             return;
         }
         for marker in &run.markers {

@@ -29,6 +29,8 @@ pub(super) struct Server {
 pub(super) struct Holdings {
     /// The cluster that the WAL in it belongs to, when it could be told.
     pub(super) system_id: Option<SystemId>,
+    /// Whether there are segments. History files alone tell no cluster.
+    pub(super) has_segments: bool,
     /// Each timeline with one file of it, the last one where that is known.
     pub(super) timelines: Vec<(TimelineId, String)>,
     /// The last segment on each timeline that this server's line has left.
@@ -72,12 +74,15 @@ pub(super) enum Stranger {
 
 /// Whether a non-empty archive is this server's own.
 pub(super) fn judge(server: &Server, holdings: &Holdings) -> Result<(), Stranger> {
-    let theirs = holdings.system_id.ok_or(Stranger::Unknown)?;
-    if theirs != server.system_id {
-        return Err(Stranger::OtherCluster {
-            theirs,
-            ours: server.system_id,
-        });
+    match holdings.system_id {
+        Some(theirs) if theirs != server.system_id => {
+            return Err(Stranger::OtherCluster {
+                theirs,
+                ours: server.system_id,
+            });
+        }
+        None if holdings.has_segments => return Err(Stranger::Unknown),
+        _ => {}
     }
     if !server.is_line_known {
         return Ok(());
@@ -142,6 +147,7 @@ mod tests {
     fn holdings(system_id: Option<u64>, timelines: &[u32], last: &[&str]) -> Holdings {
         Holdings {
             system_id: system_id.map(SystemId),
+            has_segments: timelines.contains(&1),
             timelines: timelines
                 .iter()
                 .map(|number| (tli(*number), format!("file{number}")))

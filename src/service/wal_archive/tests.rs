@@ -61,6 +61,11 @@ impl Bed {
         }
     }
 
+    fn archiver(&self) -> Archiver {
+        let options = self.options.clone();
+        Archiver::new(self.repository.clone(), &StoreConfig::Memory, options)
+    }
+
     fn pg_wal(&self) -> PathBuf {
         self.folder.path().join("pg_wal")
     }
@@ -91,7 +96,7 @@ impl Bed {
     }
 
     async fn try_archive(&self, name: SegmentName) -> Result<Archived, ArchiveError> {
-        let archiver = Archiver::new(self.repository.clone(), self.options.clone());
+        let archiver = self.archiver();
         archiver.archive(&self.path(name)).await
     }
 
@@ -226,7 +231,7 @@ async fn where_conditions_are_not_honoured_the_key_is_looked_at_first() {
     let bed = Bed::new();
     let name = segment_name(1, 2);
     bed.write(name, 1);
-    let archiver = Archiver::new(bed.repository.clone(), bed.options.clone());
+    let archiver = bed.archiver();
     let known = KnownArchive {
         is_put_conditional: false,
         settled: Some(Settled {
@@ -396,7 +401,7 @@ async fn an_archive_of_barmans_is_known_by_its_segments_and_timelines() {
 #[tokio::test]
 async fn nothing_may_lie_beyond_the_fork() {
     for (number, is_own) in [(4, true), (5, true), (6, false)] {
-        let bed = Bed::new();
+        let mut bed = Bed::new();
         let there = segment_name(1, number);
         bed.put(
             &there.to_string(),
@@ -413,6 +418,8 @@ async fn nothing_may_lie_beyond_the_fork() {
         bed.write(name, 2);
         let outcome = bed.try_archive(name).await;
         assert_eq!(outcome.is_ok(), is_own, "{number}: {outcome:?}");
+        bed.options.allows_own_archive = true;
+        bed.archive(name).await;
     }
 }
 
@@ -431,7 +438,7 @@ async fn a_file_that_lies_is_refused_before_any_request() {
         assert_eq!((calls, kind), (Vec::new(), Kind::Corrupt));
     }
     fs::write(bed.pg_wal().join("nonsense"), "").unwrap();
-    let archiver = Archiver::new(bed.repository.clone(), bed.options.clone());
+    let archiver = bed.archiver();
     for (file, kind) in [
         ("nonsense", Kind::Usage),
         ("000000010000000000000009", Kind::Local),
@@ -447,7 +454,7 @@ async fn every_kind_of_file_goes_where_barman_keeps_it() {
     let name = segment_name(1, 1);
     bed.write(name, 1);
     bed.archive(name).await;
-    let archiver = Archiver::new(bed.repository.clone(), bed.options.clone());
+    let archiver = bed.archiver();
     fs::copy(bed.path(name), bed.pg_wal().join(format!("{name}.partial"))).unwrap();
     fs::write(
         bed.pg_wal().join(format!("{name}.00000028.backup")),
@@ -468,6 +475,43 @@ async fn every_kind_of_file_goes_where_barman_keeps_it() {
         };
         let key = format!("p/main/wals/{folder}{file}.zst");
         assert_eq!(outcome, Archived::Put(ObjectKey::new(key)));
+    }
+}
+
+#[tokio::test]
+async fn a_history_may_be_the_first_file_of_a_recovered_cluster() {
+    let bed = Bed::new();
+    bed.leave_marker();
+    let history = bed.pg_wal().join("00000002.history");
+    fs::write(&history, "1\t0/500100\tno recovery target\n").unwrap();
+    bed.archiver().archive(&history).await.unwrap();
+    assert!(!bed.marker().exists());
+    let name = segment_name(2, 5);
+    bed.write(name, 2);
+    bed.archive(name).await;
+    let other = bed.beside();
+    fs::copy(&history, other.pg_wal().join("00000002.history")).unwrap();
+    other.write(segment_name(2, 6), 2);
+    other.archive(segment_name(2, 6)).await;
+}
+
+#[tokio::test]
+async fn the_control_file_tells_whose_wal_it_must_be() {
+    const CONTROL: &[u8] = include_bytes!("../../../tests/fixtures/postgresql/pg_control-15");
+    const ITS_SYSTEM_ID: u64 = 7_710_535_714_366_482_761;
+    let bed = Bed::new();
+    fs::create_dir(bed.folder.path().join("global")).unwrap();
+    fs::write(bed.folder.path().join("global/pg_control"), CONTROL).unwrap();
+    let name: SegmentName = "000000010000000000000001".parse().unwrap();
+    for (system_id, size, kind) in [
+        (ITS_SYSTEM_ID, 16 << 20, None),
+        (ITS_SYSTEM_ID, 1 << 20, Some(Kind::Corrupt)),
+        (SYSTEM_ID, 16 << 20, Some(Kind::Conflict)),
+    ] {
+        let bytes = SegmentBuilder::of_size(name, system_id, size).bytes();
+        fs::write(bed.path(name), bytes).unwrap();
+        let outcome = bed.try_archive(name).await;
+        assert_eq!(outcome.err().map(|error| error.kind()), kind);
     }
 }
 

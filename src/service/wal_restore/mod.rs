@@ -30,6 +30,7 @@ use crate::service::wal_restore::file::Temporary;
 use crate::service::wal_restore::spool::Spool;
 use crate::service::wal_state::{Fingerprint, LastRestored, PgWal};
 use crate::store::ObjectKey;
+use crate::store::config::StoreConfig;
 
 /// How long the spool may stand still before a segment under way there is fetched once more.
 const STANDSTILL_MAX: Duration = Duration::from_secs(3);
@@ -66,10 +67,9 @@ pub struct Restorer {
 }
 
 impl Restorer {
-    /// A restorer from this repository.
-    pub fn new(repository: Repository, options: RestoreOptions) -> Self {
-        let wals_prefix = repository.layout.wals_prefix();
-        let archive = Fingerprint::of(repository.store.as_ref(), &wals_prefix);
+    /// A restorer from this repository, which lies in `store`.
+    pub fn new(repository: Repository, store: &StoreConfig, options: RestoreOptions) -> Self {
+        let archive = Fingerprint::of(store, &repository.layout);
         Self {
             repository,
             options,

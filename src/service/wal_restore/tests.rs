@@ -57,7 +57,11 @@ impl Bed {
     }
 
     fn restorer(&self) -> Restorer {
-        Restorer::new(self.repository.clone(), self.options.clone())
+        Restorer::new(
+            self.repository.clone(),
+            &StoreConfig::Memory,
+            self.options.clone(),
+        )
     }
 
     async fn restore(&self, name: &str) -> Result<Restored, RestoreError> {
