@@ -1,0 +1,70 @@
+//! Look-ahead and its marks.
+
+use super::*;
+
+#[tokio::test]
+async fn look_ahead_archives_what_waits_and_later_calls_cost_nothing() {
+    let mut bed = Bed::new();
+    bed.options.jobs = 4;
+    for number in 1..=6 {
+        bed.write(segment_name(1, number), number);
+    }
+    bed.archive(segment_name(1, 1)).await;
+    for number in 2..=4 {
+        bed.assert_stored(segment_name(1, number)).await;
+        let (calls, archived) = bed.requests(bed.archive(segment_name(1, number))).await;
+        assert_eq!((calls, archived), (Vec::new(), Archived::Ahead));
+    }
+    assert!(bed.content(segment_name(1, 5), Codec::Zstd).await.is_none());
+    assert!(matches!(
+        bed.archive(segment_name(1, 5)).await,
+        Archived::Put(_)
+    ));
+    assert_eq!(bed.archive(segment_name(1, 6)).await, Archived::Ahead);
+}
+
+#[tokio::test]
+async fn a_mark_never_covers_other_bytes() {
+    let mut bed = Bed::new();
+    bed.options.jobs = 2;
+    bed.write(segment_name(1, 1), 1);
+    bed.write(segment_name(1, 2), 2);
+    bed.archive(segment_name(1, 1)).await;
+    bed.write(segment_name(1, 2), 3);
+    assert_eq!(bed.kind(segment_name(1, 2)).await, Kind::Conflict);
+}
+
+#[tokio::test]
+async fn marks_of_files_that_wait_no_more_are_cleaned() {
+    let mut bed = Bed::new();
+    bed.options.jobs = 3;
+    for number in 1..=4 {
+        bed.write(segment_name(1, number), number);
+    }
+    bed.archive(segment_name(1, 1)).await;
+    for number in 2..=3 {
+        fs::remove_file(bed.ready(segment_name(1, number))).unwrap();
+    }
+    bed.archive(segment_name(1, 4)).await;
+    let marks = fs::read_dir(bed.pg_wal().join(FOLDER).join("archived")).unwrap();
+    assert_eq!(marks.count(), 0);
+}
+
+#[tokio::test]
+async fn a_look_ahead_that_fails_or_hangs_does_not_fail_the_asked_file() {
+    for trouble in [Trouble::Fails(StoreErrorKind::Denied), Trouble::Hangs] {
+        let mut bed = Bed::new();
+        bed.options.jobs = 2;
+        bed.write(segment_name(1, 1), 1);
+        let ahead = segment_name(1, 2);
+        bed.write(ahead, 2);
+        let always = Fault::next(Call::Put, trouble).on(ahead.to_string());
+        bed.store.add(always.times(1));
+        let begun = Instant::now();
+        bed.archive(segment_name(1, 1)).await;
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        bed.assert_stored(segment_name(1, 1)).await;
+        bed.archive(ahead).await;
+        bed.assert_stored(ahead).await;
+    }
+}
