@@ -84,12 +84,15 @@ impl Answer {
         Some(advice.to_owned())
     }
 
-    /// What it means that a request which may be for an absent object was answered so.
-    fn kind_when_reading(&self) -> StoreErrorKind {
-        if self.code.as_deref() == Some(NAME_REFUSED) {
-            return StoreErrorKind::NotFound;
+    /// What it means that this operation was answered so.
+    fn kind_of(&self, operation: &str) -> StoreErrorKind {
+        let is_name_refused = self.code.as_deref() == Some(NAME_REFUSED);
+        match operation {
+            "get" | "head" | "delete" | "list" if is_name_refused => StoreErrorKind::NotFound,
+            // Where nothing is, a listing is empty: services that say this have lost their index.
+            "list" if self.kind() == StoreErrorKind::NotFound => StoreErrorKind::Unreachable,
+            _ => self.kind(),
         }
-        self.kind()
     }
 
     fn kind(&self) -> StoreErrorKind {
@@ -123,6 +126,7 @@ impl Answer {
                 _,
             )
             | (_, 405 | 501) => StoreErrorKind::Unsupported,
+            (_, 408) => StoreErrorKind::Timeout,
             ("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired", _) | (_, 401 | 403) => {
                 StoreErrorKind::Denied
             }
@@ -161,13 +165,10 @@ impl Request {
         match error {
             SdkError::ServiceError(service) => {
                 let answer = answer_of(service.err(), service.raw());
-                let kind = match self.operation {
-                    "get" | "head" | "delete" | "list" => answer.kind_when_reading(),
-                    _ => answer.kind(),
-                };
                 StoreError {
+                    kind: answer.kind_of(self.operation),
                     source: Some(Box::new(answer)),
-                    ..self.failed(kind)
+                    ..self.failed(StoreErrorKind::Other)
                 }
             }
             SdkError::TimeoutError(_) => self.failed(StoreErrorKind::Timeout),
@@ -239,7 +240,7 @@ pub(super) fn meaning_of_code(
         region: None,
     };
     StoreError {
-        kind: answer.kind_when_reading(),
+        kind: answer.kind_of(request.operation),
         source: Some(Box::new(answer)),
         ..request.failed(StoreErrorKind::Other)
     }
@@ -315,6 +316,7 @@ mod tests {
             (502, "", StoreErrorKind::Unreachable),
             (400, "RequestTimeout", StoreErrorKind::Unreachable),
             (400, "ExpiredToken", StoreErrorKind::Denied),
+            (408, "", StoreErrorKind::Timeout),
             (403, "RequestTimeTooSkewed", StoreErrorKind::Denied),
             (403, "", StoreErrorKind::Denied),
             (401, "", StoreErrorKind::Denied),
@@ -333,8 +335,19 @@ mod tests {
     #[test]
     fn a_key_that_cannot_be_is_absent_to_readers_and_refused_to_writers() {
         let refusal = answer(400, NAME_REFUSED);
-        assert_eq!(refusal.kind_when_reading(), StoreErrorKind::NotFound);
-        assert_eq!(refusal.kind(), StoreErrorKind::Unsupported);
+        assert_eq!(refusal.kind_of("get"), StoreErrorKind::NotFound);
+        assert_eq!(refusal.kind_of("put"), StoreErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn a_listing_that_fails_is_never_an_empty_one() {
+        for (code, operation, kind) in [
+            ("NoSuchKey", "list", StoreErrorKind::Unreachable),
+            ("NoSuchKey", "get", StoreErrorKind::NotFound),
+            (NAME_REFUSED, "list", StoreErrorKind::NotFound),
+        ] {
+            assert_eq!(answer(404, code).kind_of(operation), kind, "{code}");
+        }
     }
 
     #[test]
