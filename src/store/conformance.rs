@@ -460,7 +460,9 @@ mod tests {
     async fn a_local_directory_conforms() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().to_path_buf();
-        run(Arc::new(LocalStore::new(LocalConfig { root })), "scratch").await;
+        let store = LocalStore::new(LocalConfig { root });
+        store.create_container().await.unwrap();
+        run(Arc::new(store), "scratch").await;
         run_leaves_no_directories(directory.path());
     }
 

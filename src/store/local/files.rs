@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -16,6 +17,12 @@ const WRITING: &str = "writing";
 
 /// A hidden file that nobody wrote to for so long is of a writer that was killed.
 const ABANDONED_AFTER: TimeDelta = TimeDelta::days(1);
+
+/// By then a file system has made durable by itself what nobody told it to.
+const DURABLE_AFTER: TimeDelta = TimeDelta::minutes(5);
+
+/// What a file system may hold that nobody put there.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// How often a directory that another writer's delete took away is made again.
 const ATTEMPTS_MAX: usize = 16;
@@ -63,7 +70,7 @@ impl HiddenFile {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let made = create_parents(root, target)?;
+            create_parents(root, target)?;
             let placed = match place {
                 Place::Replace => fs::rename(&self.path, target),
                 Place::Absent => link_absent(&self.path, target),
@@ -71,7 +78,7 @@ impl HiddenFile {
             match placed {
                 Ok(()) => {
                     self.is_placed = place == Place::Replace || !self.path.exists();
-                    return sync_directories(&made);
+                    return sync_names(root, target);
                 }
                 Err(error)
                     if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS_MAX => {}
@@ -104,9 +111,31 @@ pub(super) fn sweep(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Fails where `root` is missing, or has nothing in it at all: a disk that is not mounted looks
+/// so, and a store that was made does not.
+pub(super) fn check_root(root: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(root)? {
+        if entry?.file_name() != LOST_AND_FOUND {
+            return Ok(());
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::NotFound,
+        "the directory is empty: either its disk is not mounted, or no store was made in it yet",
+    ))
+}
+
+/// Makes `root`, and in it what tells it from an empty directory.
+pub(super) fn create_root(root: &Path) -> io::Result<()> {
+    fs::create_dir_all(root.join(names::PRIVATE))
+}
+
 /// A directory of ours below `root`, made if missing. Never makes `root` itself.
 pub(super) fn private_directory(root: &Path, name: &str) -> io::Result<PathBuf> {
     let private = root.join(names::PRIVATE);
+    if !private.is_dir() {
+        check_root(root)?;
+    }
     for directory in [private.clone(), private.join(name)] {
         match fs::create_dir(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -131,39 +160,67 @@ fn link_absent(from: &Path, target: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes what is missing between `root` and `target`. Gives the directories to sync once the
-/// target has its name: its own, and above each one made.
-fn create_parents(root: &Path, target: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut to_sync = Vec::new();
-    let Some(parent) = target.parent() else {
-        return Ok(to_sync);
-    };
-    to_sync.push(parent.to_path_buf());
-    if parent.is_dir() {
-        return Ok(to_sync);
-    }
-    let missing: Vec<&Path> = parent
+/// Makes what is missing between `root` and `target`.
+fn create_parents(root: &Path, target: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = target
         .ancestors()
+        .skip(1)
         .take_while(|directory| *directory != root && !directory.is_dir())
         .collect();
     for directory in missing.into_iter().rev() {
         match fs::create_dir(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => to_sync.extend(directory.parent().map(Path::to_path_buf)),
-        }
-    }
-    Ok(to_sync)
-}
-
-fn sync_directories(directories: &[PathBuf]) -> io::Result<()> {
-    for directory in directories {
-        match File::open(directory) {
-            Ok(file) => file.sync_all()?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// Makes the name of `target` durable, and the names of the young directories above it: who made
+/// them may have been killed before it came to that.
+pub(super) fn sync_names(root: &Path, target: &Path) -> io::Result<()> {
+    for directory in target.ancestors().skip(1) {
+        let is_last = directory == root || !is_young(directory, fs::Metadata::created);
+        sync_directory(directory)?;
+        if is_last {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the name of a file durable that was found, unless it has long been so: who put it may
+/// have been killed before. One who may not write here need not care.
+pub(super) fn settle(root: &Path, target: &Path) -> io::Result<()> {
+    if !is_young(target, fs::Metadata::modified) {
+        return Ok(());
+    }
+    match sync_names(root, target) {
+        Err(error) if is_refused(&error) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+/// Whether what is at `path` came about a short time ago, or nobody can tell.
+fn is_young(path: &Path, time: impl Fn(&fs::Metadata) -> io::Result<SystemTime>) -> bool {
+    let settled = clock::now() - DURABLE_AFTER;
+    let time = fs::metadata(path).and_then(|metadata| time(&metadata));
+    time.map_or(true, |time| DateTime::<Utc>::from(time) > settled)
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    match File::open(directory) {
+        Ok(file) => file.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes a file and the directories above it that it leaves empty, up to `root`. One that is
@@ -183,7 +240,7 @@ pub(super) fn remove(root: &Path, target: &Path) -> io::Result<()> {
         above = directory.parent();
     }
     let kept = above.unwrap_or(root);
-    sync_directories(&[kept.to_path_buf()])
+    sync_directory(kept)
 }
 
 /// Whether the error says that there is no such file: also where the path leads through a file

@@ -1,7 +1,7 @@
 //! A store in a directory of this host: one file per object.
 //!
 //! The directory itself is the container: a missing one (an unmounted disk) is never made by a
-//! put. Two keys of which one is a directory of the other (`a` and `a/b`) cannot both be there.
+//! put, and one with nothing in it at all (the same) is none before it was made one. Two keys of which one is a directory of the other (`a` and `a/b`) cannot both be there.
 
 mod files;
 mod listing;
@@ -86,9 +86,9 @@ impl LocalStore {
     ) -> Result<T, StoreError> {
         let root = Arc::clone(&self.root);
         let done = tokio::task::spawn_blocking(move || {
-            work(&root).map_err(|error| {
-                let is_root_missing = !root.is_dir();
-                (is_root_missing, error)
+            work(&root).map_err(|error| match files::check_root(&root) {
+                Err(reason) if files::is_absent(&reason) => (true, reason),
+                _ => (false, error),
             })
         })
         .await;
@@ -159,12 +159,13 @@ impl ObjectStore for LocalStore {
         let name = key.as_str().to_owned();
         let start = range.as_ref().map_or(0, |range| range.start);
         let (file, meta) = self
-            .run(request.clone(), move |_| {
+            .run(request.clone(), move |root| {
                 let mut file = File::open(&path).map_err(absent)?;
                 let metadata = file.metadata()?;
                 if !metadata.is_file() {
                     return Err(not_a_file());
                 }
+                files::settle(root, &path)?;
                 file.seek(SeekFrom::Start(start))?;
                 Ok((file, listing::meta_of(name, &metadata)))
             })
@@ -199,7 +200,7 @@ impl ObjectStore for LocalStore {
         };
         let paths: Vec<PathBuf> = keys.iter().map(|key| self.path_of(key)).collect();
         self.run(self.request("delete", first.as_str()), move |root| {
-            fs::metadata(root)?;
+            files::check_root(root)?;
             paths.iter().try_for_each(|path| files::remove(root, path))
         })
         .await
@@ -213,7 +214,11 @@ impl ObjectStore for LocalStore {
                 request: &asked,
                 page,
             };
-            walk.run(root)
+            let page = walk.run(root)?;
+            if page.objects.is_empty() && page.prefixes.is_empty() {
+                files::check_root(root)?;
+            }
+            Ok(page)
         })
         .await
     }
@@ -276,18 +281,11 @@ impl ObjectStore for LocalStore {
     }
 
     async fn check_container(&self) -> Result<(), StoreError> {
-        self.run(self.request("check", ""), |root| {
-            if root.is_dir() {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::NotFound.into())
-            }
-        })
-        .await
+        self.run(self.request("check", ""), files::check_root).await
     }
 
     async fn create_container(&self) -> Result<(), StoreError> {
-        self.run(self.request("create", ""), |root| fs::create_dir_all(root))
+        self.run(self.request("create", ""), files::create_root)
             .await
     }
 }

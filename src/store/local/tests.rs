@@ -10,6 +10,7 @@ use super::*;
 fn bed() -> (TempDir, LocalStore) {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().to_path_buf();
+    files::create_root(&root).unwrap();
     (directory, LocalStore::new(LocalConfig { root }))
 }
 
@@ -27,7 +28,33 @@ async fn keys(store: &LocalStore) -> Vec<String> {
 async fn a_missing_directory_is_no_container_to_every_request_and_is_never_made_by_a_put() {
     let (directory, _) = bed();
     let root = directory.path().join("not/mounted");
-    let store = LocalStore::new(LocalConfig { root: root.clone() });
+    is_no_container(&root).await;
+    assert!(!root.exists());
+    becomes_a_container(&root).await;
+}
+
+#[tokio::test]
+async fn a_directory_with_nothing_in_it_is_no_container_before_it_was_made_one() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("lost+found")).unwrap();
+    is_no_container(directory.path()).await;
+    becomes_a_container(directory.path()).await;
+    let with_objects = tempfile::tempdir().unwrap();
+    fs::write(with_objects.path().join("copied"), "x").unwrap();
+    let root = with_objects.path().to_path_buf();
+    let store = LocalStore::new(LocalConfig { root });
+    let (key, options) = (ObjectKey::new("a/b"), PutOptions::default());
+    assert_eq!(
+        kind_of(store.head(&key).await),
+        Some(StoreErrorKind::NotFound)
+    );
+    store.put(&key, "x".into(), &options).await.unwrap();
+}
+
+async fn is_no_container(root: &Path) {
+    let store = LocalStore::new(LocalConfig {
+        root: root.to_path_buf(),
+    });
     let (key, options) = (ObjectKey::new("a/b"), PutOptions::default());
     let upload = UploadId("00".to_owned());
     for (name, kind) in [
@@ -48,8 +75,16 @@ async fn a_missing_directory_is_no_container_to_every_request_and_is_never_made_
     ] {
         assert_eq!(kind, Some(StoreErrorKind::NoContainer), "{name}");
     }
-    assert!(!root.exists());
+}
+
+/// Makes the directory a store, and uses it.
+async fn becomes_a_container(root: &Path) {
+    let store = LocalStore::new(LocalConfig {
+        root: root.to_path_buf(),
+    });
     store.create_container().await.unwrap();
+    assert_eq!(keys(&store).await, Vec::<String>::new());
+    let (key, options) = (ObjectKey::new("a/b"), PutOptions::default());
     store.put(&key, "x".into(), &options).await.unwrap();
     assert_eq!(keys(&store).await, ["a/b"]);
 }
