@@ -130,10 +130,8 @@ impl Restorer {
                 return Ok(true);
             }
             let bytes = spool.part_bytes(segment);
-            if bytes.is_none() && spool.holds(segment) {
-                continue;
-            }
-            if bytes.is_none() || !prefetch::is_running(pg_wal) {
+            let is_under_way = bytes.is_some() && prefetch::is_running(pg_wal);
+            if !is_under_way && !spool.holds(segment) {
                 return Ok(false);
             }
             if bytes != last_bytes {

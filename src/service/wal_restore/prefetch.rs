@@ -211,7 +211,7 @@ impl Run<'_> {
                 Some(Ended::EndOfArchive)
             }
             _ if progress.asked_at.elapsed() > IDLE_MAX => Some(Ended::Idle),
-            _ if !self.has_room() => Some(Ended::DiskFull),
+            _ if self.room() == 0 => Some(Ended::DiskFull),
             _ => None,
         }
     }
@@ -232,10 +232,11 @@ impl Run<'_> {
 
     /// The segments whose fetch is to begin now.
     fn next_segments(&self, progress: &Progress) -> Vec<SegmentName> {
-        if progress.is_failed || !self.has_room() {
+        if progress.is_failed {
             return Vec::new();
         }
-        let free = self.restorer.options.jobs.max(1) - progress.under_way.len();
+        let count_max = self.room().min(self.restorer.options.jobs.max(1));
+        let free = count_max.saturating_sub(progress.under_way.len());
         choice::ahead(progress.asked, self.segment_size)
             .into_iter()
             .filter(|segment| progress.end.is_none_or(|(end, _)| *segment < end))
@@ -245,9 +246,11 @@ impl Run<'_> {
             .collect()
     }
 
-    fn has_room(&self) -> bool {
-        statvfs(self.pg_wal.folder())
-            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) > FREE_BYTES_MIN)
+    /// How many segments the disk has room for, and keeps what the server needs.
+    fn room(&self) -> usize {
+        let disk = statvfs(self.pg_wal.folder());
+        let free = disk.map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        room_for(free, self.segment_size)
     }
 
     async fn fetch(&self, segment: SegmentName) -> (SegmentName, Result<bool, RestoreError>) {
@@ -284,6 +287,11 @@ impl Run<'_> {
             })?;
         Ok(true)
     }
+}
+
+fn room_for(free_bytes: u64, size: SegmentSize) -> usize {
+    let room = free_bytes.saturating_sub(FREE_BYTES_MIN) / size.bytes();
+    usize::try_from(room).unwrap_or(usize::MAX)
 }
 
 impl Progress {
@@ -328,4 +336,19 @@ async fn lock(pg_wal: &PgWal) -> io::Result<Option<File>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_fetched_ahead_leaves_the_server_its_room() {
+        for (free_mib, segment_mib, room) in
+            [(512, 16, 0), (543, 16, 1), (1024, 1024, 0), (2560, 1024, 2)]
+        {
+            let size = SegmentSize::new(segment_mib << 20).unwrap();
+            assert_eq!(room_for(free_mib << 20, size), room, "{free_mib}");
+        }
+    }
 }

@@ -69,7 +69,7 @@ impl Spool {
         }
         if !self.is_sound(name) {
             warn!(%name, "dropping a damaged segment from the spool");
-            self.remove(name);
+            self.remove(name)?;
             return Ok(false);
         }
         match durable_file::rename(&entry, destination) {
@@ -134,10 +134,9 @@ impl Spool {
         matches!(found, Ok((size, blake3)) if size == sidecar.size && blake3 == sidecar.blake3)
     }
 
-    fn remove(&self, name: SegmentName) {
-        // What stays is found unsound again.
-        let _ = fs::remove_file(self.entry(name));
-        let _ = fs::remove_file(self.sidecar(name));
+    fn remove(&self, name: SegmentName) -> io::Result<()> {
+        ignore_missing(fs::remove_file(self.entry(name)))?;
+        ignore_missing(fs::remove_file(self.sidecar(name)))
     }
 
     fn entry(&self, name: SegmentName) -> PathBuf {

@@ -352,6 +352,29 @@ async fn a_run_that_fails_answers_nothing() {
 }
 
 #[tokio::test]
+async fn an_entry_that_cannot_be_moved_holds_nobody_up_for_long() {
+    let bed = Bed::new();
+    bed.put_segments(1..=2).await;
+    bed.restore(&segment_name(1, 1).to_string()).await.unwrap();
+    let spool = Spool::of(&bed.pg_wal(), &bed.restorer().archive);
+    spool.create().unwrap();
+    let bytes = segment(2);
+    fs::write(spool.part(segment_name(1, 2)), &bytes).unwrap();
+    let size = u64::try_from(bytes.len()).unwrap();
+    let mut hasher = crate::codec::digest::Blake3::new();
+    hasher.update(&bytes);
+    spool
+        .commit(segment_name(1, 2), size, hasher.to_hex())
+        .unwrap();
+    let nowhere = bed.folder.path().join("gone/RECOVERYXLOG");
+    let restorer = bed.restorer();
+    let pg_wal = bed.pg_wal();
+    let taken = restorer.take_from_spool(&pg_wal, segment_name(1, 2), &nowhere);
+    let taken = time::timeout(STANDSTILL_MAX * 3, taken).await;
+    assert!(!taken.expect("it ends").unwrap());
+}
+
+#[tokio::test]
 async fn the_first_process_of_a_container_inherits_no_run() {
     let bed = Bed::new();
     fs::write(bed.folder.path().join("postmaster.pid"), "1\n").unwrap();
