@@ -18,6 +18,7 @@ use tracing::warn;
 
 use crate::barman::layout::Layout;
 use crate::codec::{Codec, Compression};
+use crate::domain::backup::SystemId;
 use crate::domain::segment::{SegmentName, SegmentSize};
 use crate::domain::timeline::{TimelineHistory, TimelineId};
 use crate::domain::wal_file::WalFileName;
@@ -70,6 +71,8 @@ pub struct Settled {
 /// An archive that this server was found to own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownArchive {
+    /// The cluster that owned it, as far as known: a directory can become that of another one.
+    pub system_id: Option<SystemId>,
     /// Whether the store puts only where nothing is, when it is asked to.
     pub is_put_conditional: bool,
     /// From where on nothing else can be there under another suffix.
@@ -122,6 +125,7 @@ pub struct LastRestored {
 #[derive(Serialize, Deserialize)]
 struct KnownArchiveFile {
     destination: String,
+    system_id: Option<String>,
     conditional_put: bool,
     codec: Option<String>,
     settled_after: Option<String>,
@@ -265,6 +269,7 @@ impl PgWal {
                 })
             });
         Some(KnownArchive {
+            system_id: file.system_id.and_then(|id| id.parse().ok()).map(SystemId),
             is_put_conditional: file.conditional_put,
             settled,
             empty_for: file.empty_for.map(MarkerId),
@@ -279,6 +284,7 @@ impl PgWal {
     ) -> io::Result<()> {
         let file = KnownArchiveFile {
             destination: destination.0.clone(),
+            system_id: known.system_id.map(|id| id.to_string()),
             conditional_put: known.is_put_conditional,
             codec: known.settled.map(|settled| settled.codec.to_string()),
             settled_after: known.settled.map(|settled| settled.after.to_string()),

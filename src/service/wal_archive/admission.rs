@@ -65,6 +65,7 @@ impl Archiver {
             is_put_conditional, "this archive is the server's own"
         );
         Ok(Some(KnownArchive {
+            system_id: server.map(|server| server.system_id),
             is_put_conditional,
             settled: None,
             empty_for: marker.map(|marker| marker.id.clone()),
@@ -235,7 +236,8 @@ impl Archiver {
                 .map(|(_, folder)| folder)
                 .max();
             if let Some(folder) = last_folder
-                && let Some(last) = contents::last_in_folder(&self.repository, folder).await?
+                && let Some(last) =
+                    contents::last_in_folder(&self.repository, folder, |_| true).await?
             {
                 found.extend(last.name.segment());
             }

@@ -21,6 +21,9 @@ use crate::store::{ListRequest, ObjectKey, ObjectMeta};
 /// How many of the newest backups are asked whose archive it is.
 const BACKUPS_ASKED_MAX: usize = 5;
 
+/// How many of the newest folders are searched for a segment.
+const FOLDERS_ASKED_MAX: usize = 3;
+
 /// A file of the archive.
 #[derive(Debug, Clone)]
 pub(super) struct Archived {
@@ -100,14 +103,17 @@ pub(super) async fn any_file(
     Ok(outline.histories.first().map(|file| file.key.clone()))
 }
 
-/// The last file in a folder that belongs to a segment.
+/// The last file in a folder of those that are wanted.
 pub(super) async fn last_in_folder(
     repository: &Repository,
     folder: &str,
+    is_wanted: impl Fn(WalFileName) -> bool,
 ) -> Result<Option<Archived>, StoreError> {
     let mut last: Option<Archived> = None;
     walk(repository, folder.to_owned(), None, |file| {
-        last = Some(file);
+        if is_wanted(file.name) {
+            last = Some(file);
+        }
         true
     })
     .await?;
@@ -162,15 +168,14 @@ pub(super) async fn system_id(
             return Ok(Some(system_id));
         }
     }
-    let Some((_, folder)) = outline.folders.last() else {
-        return Ok(None);
-    };
-    match last_in_folder(repository, folder).await? {
-        Some(file) => Ok(header(repository, &file)
-            .await?
-            .map(|h| SystemId(h.system_id))),
-        None => Ok(None),
+    let is_segment = |name| matches!(name, WalFileName::Segment(_));
+    for (_, folder) in outline.folders.iter().rev().take(FOLDERS_ASKED_MAX) {
+        if let Some(file) = last_in_folder(repository, folder, is_segment).await? {
+            let header = header(repository, &file).await?;
+            return Ok(header.map(|header| SystemId(header.system_id)));
+        }
     }
+    Ok(None)
 }
 
 /// The header of a segment in the archive; `None` when it has none that can be read.

@@ -109,7 +109,10 @@ pub(super) fn may_trust_mark(mark: &Mark, size: u64, now: DateTime<Utc>) -> bool
     mark.size == size && (TimeDelta::seconds(-1)..=MARK_AGE_MAX).contains(&age)
 }
 
-/// The next look-aheads in the order in which PostgreSQL asks: histories first, then by name.
+/// The next look-aheads, in the order in which PostgreSQL asks.
+///
+/// Only on the timeline of `asked`, and none beside a history: of two servers promoted to one
+/// timeline, the refusal of its history must keep the second one's WAL out as well.
 ///
 /// `ready` are all files that wait; `asked` and those already marked are passed over. Memory
 /// is bounded by `count_max`, whatever the length of the queue.
@@ -119,16 +122,19 @@ pub(super) fn look_ahead(
     count_max: usize,
     is_marked: impl Fn(WalFileName) -> bool,
 ) -> Vec<WalFileName> {
-    let rank = |name: WalFileName| {
-        let is_history = matches!(name, WalFileName::TimelineHistory(_));
-        (!is_history, name.to_string())
+    let is_history = |name| matches!(name, WalFileName::TimelineHistory(_));
+    if is_history(asked) {
+        return Vec::new();
+    }
+    let is_near = |name: WalFileName| {
+        name != asked && name.timeline() == asked.timeline() && !is_history(name)
     };
-    let mut first: Vec<((bool, String), WalFileName)> = Vec::new();
-    for name in ready.filter(|name| *name != asked && !is_marked(*name)) {
-        let ranked = rank(name);
-        let place = first.partition_point(|(known, _)| *known < ranked);
+    let mut first: Vec<(String, WalFileName)> = Vec::new();
+    for name in ready.filter(|name| is_near(*name) && !is_marked(*name)) {
+        let text = name.to_string();
+        let place = first.partition_point(|(known, _)| *known < text);
         if place < count_max {
-            first.insert(place, (ranked, name));
+            first.insert(place, (text, name));
             first.truncate(count_max);
         }
     }
@@ -146,6 +152,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::domain::backup::SystemId;
     use crate::service::wal_state::{MarkerId, Settled};
 
     fn name(text: &str) -> WalFileName {
@@ -158,6 +165,7 @@ mod tests {
 
     fn known(codec: Codec, after: &str) -> KnownArchive {
         KnownArchive {
+            system_id: Some(SystemId(7)),
             is_put_conditional: true,
             settled: Some(Settled {
                 codec,
@@ -254,25 +262,26 @@ mod tests {
             "000000010000000000000009",
             "000000010000000000000007",
             "00000002.history",
+            "000000020000000000000005",
             "000000010000000000000005",
             "000000010000000000000006",
+            "000000010000000000000008",
             "000000010000000000000005.00000028.backup",
         ];
-        let picked = look_ahead(
-            ready.into_iter().map(name),
-            name("000000010000000000000005"),
-            3,
-            |other| other == name("000000010000000000000006"),
-        );
-        let picked: Vec<String> = picked.iter().map(ToString::to_string).collect();
+        let pick = |asked| {
+            let is_marked = |other| other == name("000000010000000000000006");
+            let picked = look_ahead(ready.into_iter().map(name), name(asked), 3, is_marked);
+            picked.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
         assert_eq!(
-            picked,
+            pick("000000010000000000000005"),
             [
-                "00000002.history",
                 "000000010000000000000005.00000028.backup",
                 "000000010000000000000007",
+                "000000010000000000000008",
             ]
         );
+        assert!(pick("00000002.history").is_empty());
     }
 
     #[test]

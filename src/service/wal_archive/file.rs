@@ -2,8 +2,9 @@
 //!
 //! Everything here blocks. Not here: compressing it (`body`).
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -116,6 +117,12 @@ impl Place {
         })
     }
 
+    /// The cluster that the file is of, when its directory or the file tells.
+    pub(super) fn system_id(&self, file: &WalFile) -> Option<SystemId> {
+        let by_control = self.control.as_ref().map(|c| SystemId(c.system_id));
+        by_control.or(file.header.map(|(system_id, _)| system_id))
+    }
+
     /// The server, as far as its directory and the file tell; `None` when nothing tells.
     pub(super) fn server(&self, file: &WalFile) -> Option<Server> {
         let by_control = self
@@ -165,6 +172,9 @@ impl Place {
 }
 
 /// Reads a file of `size` bytes to its end, chunk by chunk, unless `stop` is set meanwhile.
+///
+/// It must still have its name then: PostgreSQL renames a segment that was archived (by another
+/// call) and writes new WAL over it.
 pub(super) fn read_chunks(
     path: &Path,
     size: u64,
@@ -187,13 +197,16 @@ pub(super) fn read_chunks(
         seen += u64::try_from(count).map_err(io::Error::other)?;
         take(&buffer[..count])?;
     }
-    if seen == size {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!(
+    if seen != size {
+        return Err(io::Error::other(format!(
             "it had {size} bytes and now has {seen}: it changed while it was read"
-        )))
+        )));
     }
+    let (read, named) = (file.metadata()?, fs::metadata(path)?);
+    if (read.dev(), read.ino()) != (named.dev(), named.ino()) {
+        return Err(io::Error::other("another file took its name meanwhile"));
+    }
+    Ok(())
 }
 
 /// The blake3 digest of a file of `size` bytes.
@@ -211,5 +224,32 @@ pub(super) fn forget_pages(path: &Path) {
     if let Ok(file) = File::open(path) {
         // Advice alone: a kernel that does not take it changes nothing.
         let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_recycled_while_it_is_read_is_not_taken_for_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("000000010000000000000001");
+        let size = 3 * READ_BYTES;
+        for becomes in [None, Some("another file")] {
+            fs::write(&path, vec![1; size]).unwrap();
+            let stop = AtomicBool::new(false);
+            let outcome = read_chunks(&path, u64::try_from(size).unwrap(), &stop, |_| {
+                if let Some(content) = becomes {
+                    fs::write(folder.path().join("next"), content)?;
+                    fs::rename(folder.path().join("next"), &path)
+                } else if path.exists() {
+                    fs::rename(&path, folder.path().join("recycled"))
+                } else {
+                    Ok(())
+                }
+            });
+            assert!(outcome.is_err());
+        }
     }
 }

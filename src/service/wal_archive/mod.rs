@@ -117,10 +117,7 @@ impl Archiver {
         }
         let mut run = Run {
             markers: place.pg_wal.as_ref().map_or_else(Vec::new, PgWal::markers),
-            known: place
-                .pg_wal
-                .as_ref()
-                .and_then(|pg_wal| pg_wal.known_archive(&self.destination)),
+            known: self.known_archive(&place, &file),
             place,
         };
         let steps = self.steps(&run, &file);
@@ -131,6 +128,14 @@ impl Archiver {
         self.after_success(&mut run, &file).await;
         info!(%name, ?archived, "archived WAL file");
         Ok(archived)
+    }
+
+    /// What is remembered of the archive, if by this very cluster.
+    fn known_archive(&self, place: &Place, file: &WalFile) -> Option<KnownArchive> {
+        let known = place.pg_wal.as_ref()?.known_archive(&self.destination)?;
+        let ids = place.system_id(file).zip(known.system_id);
+        let is_own = ids.is_none_or(|(ours, remembered)| ours == remembered);
+        is_own.then_some(known)
     }
 
     async fn open(&self, path: &Path) -> Result<(Arc<Place>, WalFile), ArchiveError> {
@@ -264,7 +269,8 @@ impl Archiver {
         if run.markers.is_empty() || run.known.is_none() {
             return;
         }
-        for marker in &run.markers {
+        // The first one last: it is the one that the archive was found empty for.
+        for marker in run.markers.iter().rev() {
             if let Err(error) = durable_file::remove(&marker.path) {
                 warn!(path = %marker.path.display(), %error, "cannot remove the marker");
                 return;

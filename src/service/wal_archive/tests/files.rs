@@ -72,6 +72,7 @@ async fn where_conditions_are_not_honoured_the_key_is_looked_at_first() {
     bed.write(name, 1);
     let archiver = bed.archiver();
     let known = KnownArchive {
+        system_id: None,
         is_put_conditional: false,
         settled: Some(Settled {
             codec: Codec::Zstd,

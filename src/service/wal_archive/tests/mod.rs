@@ -3,6 +3,7 @@
 mod admission;
 mod ahead;
 mod files;
+mod strangers;
 
 use std::fs;
 use std::path::PathBuf;
