@@ -31,6 +31,14 @@ pub enum DataDirectoryError {
         /// What the server calls it.
         path: PathBuf,
     },
+    /// A tablespace of the server that is not on this host.
+    #[error("tablespace {name} is not here: there is no {}", path.display())]
+    MissingTablespace {
+        /// Its name.
+        name: String,
+        /// Where its files should be.
+        path: PathBuf,
+    },
     /// A file or folder that the process may not read.
     #[error("may not read {}", path.display())]
     Denied {
@@ -66,8 +74,9 @@ impl Fault for DataDirectoryError {
 
     fn hint(&self) -> String {
         match self {
-            Self::Missing { .. } => {
-                "Run the backup on the server's own host, where its files are.".to_owned()
+            Self::Missing { .. } | Self::MissingTablespace { .. } => {
+                "Run the backup where the server runs, with all its files in the same places."
+                    .to_owned()
             }
             Self::Denied { .. } => {
                 "Run the backup as the user that the server runs as, who owns these files."
@@ -122,15 +131,21 @@ impl DataDirectory {
             },
             _ => DataDirectoryError::new(path, source),
         })?;
-        let tablespaces = tablespaces
+        let mut data = Self {
+            root,
+            tablespaces: BTreeSet::new(),
+            replaced: BTreeSet::new(),
+        };
+        data.set_tablespaces(tablespaces);
+        Ok(data)
+    }
+
+    /// Leaves the folders of these tablespaces to walks of their own, and of no others.
+    pub fn set_tablespaces(&mut self, tablespaces: &[Tablespace]) {
+        self.tablespaces = tablespaces
             .iter()
             .filter_map(|tablespace| identity(Path::new(&tablespace.location)))
             .collect();
-        Ok(Self {
-            root,
-            tablespaces,
-            replaced: BTreeSet::new(),
-        })
     }
 
     /// Its path, without links.
@@ -154,6 +169,23 @@ pub fn walk_tablespace(tablespace: &Tablespace, version: ServerVersion) -> Walk<
     let name = PathBuf::from(version.tablespace_folder());
     let root = Path::new(&tablespace.location).join(&name);
     Walk::new(None, Some(tablespace.oid), &root, name, Place::Databases)
+}
+
+/// Sees whether a tablespace that the server has is on this host: a walk cannot tell one that is
+/// not from one that was dropped meanwhile.
+pub fn check_tablespace(
+    tablespace: &Tablespace,
+    version: ServerVersion,
+) -> Result<(), DataDirectoryError> {
+    let path = Path::new(&tablespace.location).join(version.tablespace_folder());
+    match fs::metadata(&path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let name = tablespace.name.clone();
+            Err(DataDirectoryError::MissingTablespace { name, path })
+        }
+        Err(error) => Err(DataDirectoryError::new(&path, error)),
+    }
 }
 
 /// A walk under way.
@@ -485,6 +517,21 @@ mod tests {
                 "PG_15_202209061/5/9"
             ]
         );
+    }
+
+    #[test]
+    fn a_tablespace_that_is_not_here_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let version = ServerVersion::from_number(150_000).unwrap();
+        let tablespace = Tablespace {
+            name: "fast".to_owned(),
+            oid: 16384,
+            location: home.path().to_string_lossy().into_owned(),
+        };
+        let error = check_tablespace(&tablespace, version).unwrap_err();
+        assert!(error.to_string().contains("tablespace fast is not here"));
+        fs::create_dir(home.path().join("PG_15_202209061")).unwrap();
+        check_tablespace(&tablespace, version).unwrap();
     }
 
     #[test]

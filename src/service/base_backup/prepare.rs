@@ -13,7 +13,7 @@ use crate::domain::backup::{SystemId, Tablespace};
 use crate::pgfile::control::{ControlFile, ControlFileError};
 use crate::postgres::client::{ArchiveMode, ControlState, Server, ServerSettings};
 use crate::postgres::connect::ConnectOptions;
-use crate::postgres::datadir::{DataDirectory, DataDirectoryError};
+use crate::postgres::datadir::{DataDirectory, DataDirectoryError, check_tablespace};
 use crate::service::base_backup::error::BackupError;
 
 /// How often a control file is read again that was being written.
@@ -85,6 +85,19 @@ impl Prepared {
             tablespaces,
             outside,
         })
+    }
+}
+
+impl Prepared {
+    /// Asks for the tablespaces again, once the backup has begun: of one made since they were
+    /// asked for, and before that, no replay tells.
+    pub(super) async fn renew_tablespaces(&mut self) -> Result<(), BackupError> {
+        self.tablespaces = self.server.tablespaces().await?;
+        self.data.set_tablespaces(&self.tablespaces);
+        for tablespace in &self.tablespaces {
+            check_tablespace(tablespace, self.settings.version)?;
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::barman::backup_info::BackupInfo;
 use crate::barman::literal::Literal;
-use crate::domain::backup::BackupStatus;
+use crate::domain::backup::{BackupStatus, Tablespace};
 use crate::domain::lsn::Lsn;
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
 use crate::domain::timeline::TimelineId;
@@ -24,9 +24,8 @@ pub(super) fn started(prepared: &Prepared) -> BackupInfo {
             .map(|path| path.to_string_lossy().into_owned())
     };
     let word = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
-    let tablespaces = prepared.tablespaces.clone();
     let included = prepared.included_files.clone();
-    BackupInfo {
+    let mut info = BackupInfo {
         cluster_size: prepared.cluster_size,
         config_file: path(&settings.config_file),
         data_checksums: Some(word(settings.has_data_checksums)),
@@ -38,11 +37,17 @@ pub(super) fn started(prepared: &Prepared) -> BackupInfo {
         status: BackupStatus::Started,
         summarize_wal: settings.summarize_wal.map(word),
         systemid: Some(prepared.control.system_id),
-        tablespaces: Some(tablespaces).filter(|tablespaces| !tablespaces.is_empty()),
         version: Some(settings.version_number),
         xlog_segment_size: settings.segment_size,
         ..BackupInfo::default()
-    }
+    };
+    set_tablespaces(&mut info, &prepared.tablespaces);
+    info
+}
+
+/// Names the tablespaces that the backup takes.
+pub(super) fn set_tablespaces(info: &mut BackupInfo, tablespaces: &[Tablespace]) {
+    info.tablespaces = Some(tablespaces.to_vec()).filter(|tablespaces| !tablespaces.is_empty());
 }
 
 /// Adds where the backup begins.

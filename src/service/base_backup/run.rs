@@ -34,6 +34,8 @@ use crate::store::upload::UploadOptions;
 
 /// The stored size that archives reach: a restore works on several at once.
 const PIECE_BYTES: u64 = 1 << 30;
+/// Workers at most: the stores need some of the runtime's blocking threads, or nothing would go.
+const JOBS_MAX: usize = 64;
 /// Between two looks at the session while files are copied.
 const SESSION_INTERVAL: Duration = Duration::from_secs(2);
 /// The memory that parts of archives may take, where the number of jobs allows it.
@@ -86,6 +88,8 @@ impl Run<'_> {
         };
         // The checkpoint it has just made, on a standby the one it starts from.
         let timeline = server.control().await?.timeline;
+        self.prepared.renew_tablespaces().await?;
+        record::set_tablespaces(&mut self.info, &self.prepared.tablespaces);
         record::set_begin(&mut self.info, &begin, timeline);
         self.put_record().await?;
         Ok(begin)
@@ -99,7 +103,7 @@ impl Run<'_> {
         } = self.backup;
         let prepared = &self.prepared;
         let settings = &prepared.settings;
-        let jobs = request.jobs.max(1);
+        let jobs = request.jobs.clamp(1, JOBS_MAX);
         // Each job fills a part, so does the first archive while it waits; the rest are on their way.
         let filling = jobs + 1;
         let parts_max = (PART_BUFFERS_BYTES / PART_BYTES).max(filling + 1);
