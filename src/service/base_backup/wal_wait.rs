@@ -45,7 +45,17 @@ pub(super) fn ranges(
         .iter()
         .filter(|ancestor| (begin.0..end.0).contains(&ancestor.timeline));
     for ancestor in passed {
-        let switch = ancestor.switched_at.min(end.1);
+        let switch = ancestor.switched_at;
+        if switch > end.1 {
+            // The server went on to a later timeline after the end.
+            let timeline = ancestor.timeline;
+            ranges.push(WalRange {
+                timeline,
+                start,
+                end: end.1,
+            });
+            return ranges;
+        }
         if switch > start {
             ranges.push(WalRange {
                 timeline: ancestor.timeline,
@@ -93,8 +103,8 @@ fn segments(ranges: &[WalRange], size: SegmentSize) -> Vec<(SegmentName, Segment
                 let switch = SegmentNumber::holding(range.end, size).start(size)?;
                 SegmentNumber::ending_at(switch, size)
             };
-            let is_any = begin <= end && range.start < range.end;
-            is_any
+            // An end just at the switch lies in a segment that the new timeline holds.
+            (begin <= end)
                 .then(|| {
                     Some((
                         SegmentName::new(range.timeline, begin, size)?,
@@ -255,6 +265,26 @@ mod tests {
         assert_eq!(
             names((1, lsn(5, 8)), (2, lsn(5, 200)), &[(1, lsn(5, 100))]),
             ["000000020000000000000005-000000020000000000000005"]
+        );
+    }
+
+    #[test]
+    fn the_segment_of_the_end_is_needed_wherever_the_switch_was() {
+        // The server had gone on to timeline 2 when it was asked for its timeline.
+        assert_eq!(
+            names((1, lsn(3, 8)), (2, lsn(5, 100)), &[(1, lsn(6, 100))]),
+            ["000000010000000000000003-000000010000000000000005"]
+        );
+        assert_eq!(
+            names((1, lsn(3, 8)), (2, lsn(5, 100)), &[(1, lsn(5, 100))]),
+            [
+                "000000010000000000000003-000000010000000000000004",
+                "000000020000000000000005-000000020000000000000005",
+            ]
+        );
+        assert_eq!(
+            names((1, lsn(3, 8)), (2, lsn(5, 0)), &[(1, lsn(5, 0))]),
+            ["000000010000000000000003-000000010000000000000004"]
         );
     }
 
