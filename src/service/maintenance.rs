@@ -164,20 +164,28 @@ async fn signs_of_life(
     }
 }
 
-/// When each record STARTED was last put.
+/// When each backup STARTED was last worked on: its record, or an archive of it, put.
 async fn started_records(
     repository: &Repository,
     catalog: &Catalog,
 ) -> Result<BTreeMap<BackupId, DateTime<Utc>>, StoreError> {
     let mut records = BTreeMap::new();
     for id in started(catalog) {
-        let key = repository.layout.backup_info(id);
-        match repository.store.head(&key).await {
-            Ok(meta) => {
-                records.insert(id.clone(), meta.modified);
+        let mut request = ListRequest {
+            prefix: repository.layout.backup_prefix(id),
+            ..ListRequest::default()
+        };
+        loop {
+            let page = repository.store.list(&request).await?;
+            let put = page.objects.iter().map(|object| object.modified).max();
+            // Of a large backup by another tool an archive is put every hour or so, for days.
+            if let Some(put) = put.max(records.get(id).copied()) {
+                records.insert(id.clone(), put);
             }
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
+            request.token = page.next;
+            if request.token.is_none() {
+                break;
+            }
         }
     }
     Ok(records)
@@ -188,9 +196,8 @@ async fn store_now(repository: &Repository) -> Result<DateTime<Utc>, StoreError>
     let key = repository.layout.private("clock");
     let options = PutOptions::default();
     repository.store.put(&key, Bytes::new(), &options).await?;
-    let meta = repository.store.head(&key).await?;
-    repository.store.delete(&[key]).await?;
-    Ok(meta.modified)
+    // Left there: another run may be looking at it.
+    Ok(repository.store.head(&key).await?.modified)
 }
 
 /// Aborts the uploads that the sign of life names, and those that the store lists for the backup.
@@ -380,6 +387,33 @@ mod tests {
         }
         assert!(signs_of_life(&repository).await.unwrap().is_empty());
         assert_eq!(sweep(&repository).await.unwrap(), Swept::default());
+    }
+
+    #[tokio::test]
+    async fn an_archive_put_lately_is_work_on_its_backup() {
+        let repository = repository();
+        let id = id("20261121T054347");
+        put_record(&repository, &id, BackupStatus::Started).await;
+        let put = |repository: &Repository| {
+            let (store, layout) = (Arc::clone(&repository.store), repository.layout.clone());
+            let name = ArchiveName {
+                tablespace: None,
+                piece: 0,
+            };
+            let key = layout.archive(&id, &name, Codec::None);
+            async move {
+                store
+                    .put(&key, Bytes::new(), &PutOptions::default())
+                    .await
+                    .unwrap();
+                store.head(&key).await.unwrap().modified
+            }
+        };
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let modified = put(&repository).await;
+        let catalog = repository.list_backups().await.unwrap();
+        let records = started_records(&repository, &catalog).await.unwrap();
+        assert_eq!(records.get(&id), Some(&modified));
     }
 
     #[tokio::test]
