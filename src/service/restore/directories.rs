@@ -1,21 +1,20 @@
 //! The directories a restore fills: claimed before the first byte, cleared when it fails.
 //!
 //! A marker file stands in each of them from the first moment to the last, so that a restore
-//! that was killed can be told from a database and cleared by the next one. Not here: what is
-//! written into them.
+//! that was killed can be told from a database and cleared by the next one. Only what restores
+//! put there is ever cleared. Not here: what is written into them, and the marker (`marker`).
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-use rustix::fs::FlockOperation;
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use crate::service::restore::error::RestoreError;
-
-/// The name of the marker. While it is there, the directory is no database.
-pub const MARKER: &str = "cellarman_restore_unfinished";
+use crate::service::restore::marker::{Marker, MarkerRecord, Root};
+use crate::service::restore::members::MARKER;
 
 /// What a directory is before a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,34 +76,13 @@ fn is_marked(path: &Path, owner: &Path) -> bool {
     fs::read_to_string(&marker).is_ok_and(|named| Path::new(named.trim_end()) == owner)
 }
 
-/// What the marker of the data directory says, its first line.
-#[derive(Debug, Serialize, Deserialize)]
-struct MarkerRecord {
-    note: String,
-    roots: Vec<Root>,
-}
-
-/// What is added to the marker just before the database appears, its second line.
-#[derive(Debug, Serialize, Deserialize)]
-struct ControlRecord {
-    pg_control_blake3: String,
-}
-
-/// A directory being filled.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Root {
-    path: PathBuf,
-    /// The directories that were made for it, outermost first.
-    made: Vec<PathBuf>,
-}
-
 /// All that a restore has made, and how to take it back.
 #[derive(Debug)]
 pub(crate) struct Footprint {
     /// The data directory first, then the tablespaces.
     roots: Vec<Root>,
     /// Holds the lock that keeps a second restore out.
-    marker: File,
+    marker: Arc<Marker>,
 }
 
 impl Footprint {
@@ -112,19 +90,21 @@ impl Footprint {
     /// there. All paths are absolute and resolved. On an error nothing is left behind.
     pub(crate) fn claim(pgdata: &Path, tablespaces: &[PathBuf]) -> Result<Self, RestoreError> {
         let (mut root, state) = make_root(pgdata, pgdata)?;
-        let mut marker = open_marker(&pgdata.join(MARKER)).inspect_err(|_| remove_made(&root))?;
+        let marker = Marker::open(pgdata).inspect_err(|_| remove_made(&root))?;
         if state == DirectoryState::Unfinished {
-            if let Some(dead) = read_marker(&mut marker, pgdata)? {
-                clear_dead(&dead, pgdata)?;
-                let earlier = dead.roots.into_iter().find(|root| root.path == pgdata);
-                root.made
-                    .extend(earlier.into_iter().flat_map(|root| root.made));
-            }
-            clear_contents(pgdata)?;
+            let dead = marker.read(pgdata)?;
+            check_no_stranger(pgdata, |name| dead.has_made(name))?;
+            clear_dead(dead.record.as_ref(), pgdata)?;
+            clear_contents(pgdata, |name| dead.has_made(name))?;
+            let earlier = dead.record.into_iter().flat_map(|record| record.roots);
+            let earlier = earlier.filter(|root| root.path == pgdata);
+            root.made.extend(earlier.flat_map(|root| root.made));
+        } else {
+            marker.check_alone(pgdata)?;
         }
         let mut footprint = Self {
             roots: vec![root],
-            marker,
+            marker: Arc::new(marker),
         };
         match footprint.fill(tablespaces) {
             Ok(()) => Ok(footprint),
@@ -152,7 +132,8 @@ impl Footprint {
             let (root, state) = make_root(path, &pgdata)?;
             self.roots.push(root);
             if state == DirectoryState::Unfinished {
-                clear_contents(path)?;
+                check_no_stranger(path, is_of_tablespace)?;
+                clear_contents(path, is_of_tablespace)?;
             }
             let marker = path.join(MARKER);
             let named = format!("{}\n", pgdata.display());
@@ -162,41 +143,16 @@ impl Footprint {
         Ok(())
     }
 
-    fn write_record(&mut self, roots: &[Root]) -> Result<(), RestoreError> {
+    fn write_record(&self, roots: &[Root]) -> Result<(), RestoreError> {
         let pgdata = &self.roots[0].path;
-        let record = MarkerRecord {
-            note: "A restore by cellarman has not finished here: this is no database.".to_owned(),
-            roots: roots.to_vec(),
-        };
-        let path = pgdata.join(MARKER);
-        let mut line = serde_json::to_vec(&record)
-            .map_err(|error| RestoreError::local("write", &path)(io::Error::other(error)))?;
-        line.push(b'\n');
-        self.marker
-            .set_len(0)
-            .and_then(|()| self.marker.rewind())
-            .and_then(|()| self.marker.write_all(&line))
-            .and_then(|()| self.marker.sync_all())
-            .map_err(RestoreError::local("write", &path))?;
+        self.marker.write_record(roots)?;
         sync_directory(pgdata)?;
         pgdata.parent().map_or(Ok(()), sync_directory)
     }
 
-    /// Notes which `pg_control` is about to appear, so that a database that was started since
-    /// is never taken for an unfinished restore.
-    pub(crate) fn note_control(&mut self, blake3: &str) -> Result<(), RestoreError> {
-        let record = ControlRecord {
-            pg_control_blake3: blake3.to_owned(),
-        };
-        let path = self.roots[0].path.join(MARKER);
-        serde_json::to_vec(&record)
-            .map_err(io::Error::other)
-            .and_then(|mut line| {
-                line.push(b'\n');
-                self.marker.write_all(&line)
-            })
-            .and_then(|()| self.marker.sync_all())
-            .map_err(RestoreError::local("write", path))
+    /// Where is noted what appears in the data directory.
+    pub(crate) fn marker(&self) -> Arc<Marker> {
+        Arc::clone(&self.marker)
     }
 
     /// Takes the markers away, that of the data directory last: the restore is done.
@@ -218,8 +174,13 @@ impl Footprint {
             tracing::error!(path = %control.display(), "could not remove pg_control after a failed restore");
             return;
         }
-        for root in self.roots.iter().rev() {
-            if let Err(error) = clear_contents(&root.path) {
+        for (index, root) in self.roots.iter().enumerate().rev() {
+            let cleared = if index == 0 {
+                clear_contents(&root.path, |name| self.marker.has_made(name))
+            } else {
+                clear_contents(&root.path, is_of_tablespace)
+            };
+            if let Err(error) = cleared {
                 tracing::error!(
                     path = %root.path.display(),
                     error = crate::fault::chain(&error),
@@ -279,74 +240,13 @@ fn remove_made(root: &Root) {
     }
 }
 
-/// Opens the marker, making it where it is absent, and locks it until the file is closed.
-fn open_marker(path: &Path) -> Result<File, RestoreError> {
-    let marker = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0))
-        .open(path)
-        .map_err(RestoreError::local("open", path))?;
-    match rustix::fs::flock(&marker, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            return Err(RestoreError::Target {
-                path: path.parent().unwrap_or(path).to_owned(),
-                reason: "another restore is filling it".to_owned(),
-            });
-        }
-        // A file system without locks: two restores to one place are then the user's to avoid.
-        Err(error) => tracing::warn!(path = %path.display(), %error, "could not lock the marker"),
-        Ok(()) => {}
-    }
-    Ok(marker)
-}
-
-/// What a dead restore wrote in the marker; `None` where it had not come to writing.
-///
-/// # Errors
-/// Refuses where a database has appeared that is not untouched since.
-fn read_marker(marker: &mut File, pgdata: &Path) -> Result<Option<MarkerRecord>, RestoreError> {
-    let mut text = String::new();
-    marker
-        .rewind()
-        .and_then(|()| marker.take(1 << 20).read_to_string(&mut text))
-        .map_err(RestoreError::local("read", pgdata.join(MARKER)))?;
-    let mut lines = text.lines();
-    let record = lines
-        .next()
-        .and_then(|line| serde_json::from_str(line).ok());
-    let noted = lines
-        .next()
-        .and_then(|line| serde_json::from_str::<ControlRecord>(line).ok());
-    let control = fs::read(pgdata.join("global/pg_control")).ok();
-    let is_untouched = match (&control, &noted) {
-        (None, _) => true,
-        (Some(bytes), Some(noted)) => {
-            blake3::hash(bytes).to_hex().as_str() == noted.pg_control_blake3
-        }
-        (Some(_), None) => false,
-    };
-    if is_untouched && !pgdata.join("postmaster.pid").exists() {
-        Ok(record)
-    } else {
-        Err(RestoreError::Target {
-            path: pgdata.to_owned(),
-            reason: format!(
-                "it holds a database that has been used since it was restored; \
-                 remove the file {MARKER} in it to keep that database"
-            ),
-        })
-    }
-}
-
 /// Clears what a dead restore left in tablespaces' directories, wherever they were.
-fn clear_dead(dead: &MarkerRecord, pgdata: &Path) -> Result<(), RestoreError> {
-    for root in dead.roots.iter().filter(|root| root.path != pgdata) {
+fn clear_dead(dead: Option<&MarkerRecord>, pgdata: &Path) -> Result<(), RestoreError> {
+    let roots = dead.into_iter().flat_map(|dead| &dead.roots);
+    for root in roots.filter(|root| root.path != pgdata) {
         if is_marked(&root.path, pgdata) {
-            clear_contents(&root.path)?;
+            check_no_stranger(&root.path, is_of_tablespace)?;
+            clear_contents(&root.path, is_of_tablespace)?;
             let marker = root.path.join(MARKER);
             fs::remove_file(&marker).map_err(RestoreError::local("remove", &marker))?;
         }
@@ -355,12 +255,37 @@ fn clear_dead(dead: &MarkerRecord, pgdata: &Path) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// Removes everything in a directory but its marker.
-fn clear_contents(path: &Path) -> Result<(), RestoreError> {
+/// Whether a restore puts such a name into a tablespace's directory.
+fn is_of_tablespace(name: &OsStr) -> bool {
+    name == MARKER || name.as_bytes().starts_with(b"PG_")
+}
+
+/// Refuses to clear a directory that somebody else has put something into since.
+fn check_no_stranger(path: &Path, is_ours: impl Fn(&OsStr) -> bool) -> Result<(), RestoreError> {
+    for entry in fs::read_dir(path).map_err(RestoreError::local("list", path))? {
+        let name = entry
+            .map_err(RestoreError::local("list", path))?
+            .file_name();
+        if !is_ours(&name) {
+            return Err(RestoreError::Target {
+                path: path.to_owned(),
+                reason: format!(
+                    "a restore that did not finish is in it, and {}, which is not of that restore",
+                    name.display()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Removes everything of ours in a directory but its marker.
+fn clear_contents(path: &Path, is_ours: impl Fn(&OsStr) -> bool) -> Result<(), RestoreError> {
     let listed = fs::read_dir(path).map_err(RestoreError::local("list", path))?;
     for entry in listed {
         let entry = entry.map_err(RestoreError::local("list", path))?;
-        if entry.file_name() == MARKER {
+        let name = entry.file_name();
+        if name == MARKER || !is_ours(&name) {
             continue;
         }
         let inside = entry.path();

@@ -17,6 +17,8 @@ use std::time::{Duration, SystemTime};
 use tar::{EntryType, Header};
 use tokio_util::sync::CancellationToken;
 
+use crate::service::restore::error::RestoreError;
+use crate::service::restore::marker::Marker;
 use crate::service::restore::members::{self, Place};
 use crate::service::restore::owners::Owners;
 
@@ -36,6 +38,9 @@ pub(crate) enum ExtractError {
         path: PathBuf,
         source: io::Error,
     },
+    /// What is about to appear could not be noted.
+    #[error(transparent)]
+    Note(Box<RestoreError>),
     /// The token was cancelled.
     #[error("cancelled")]
     Cancelled,
@@ -65,6 +70,8 @@ pub(crate) struct Landing<'a> {
     pub(crate) root_files: &'a Mutex<HashMap<PathBuf, u32>>,
     /// Present when files are to belong to their owners in the archive.
     pub(crate) owners: Option<&'a Owners>,
+    /// Where is noted what appears in the data directory.
+    pub(crate) marker: &'a Marker,
     /// Ends the extraction between two writes.
     pub(crate) cancel: &'a CancellationToken,
 }
@@ -151,9 +158,7 @@ impl MemberWriter<'_> {
             return Err(ExtractError::Cancelled);
         }
         let kind = entry.header().entry_type();
-        let name = entry.path_bytes().into_owned();
-        let relative = inside(&name)?;
-        let is_link = matches!(kind, EntryType::Symlink);
+        let relative = inside(&entry.path_bytes())?;
         let place = if self
             .landing
             .left_out
@@ -162,14 +167,17 @@ impl MemberWriter<'_> {
         {
             Place::LeftOut
         } else if self.landing.is_pgdata {
-            members::place(&relative, is_link)
+            members::place(&relative, kind == EntryType::Symlink)
         } else {
             members::place_in_tablespace(&relative)
         };
-        let relative = match place {
-            Place::LeftOut => return Ok(()),
-            Place::At(path) => path,
+        let Place::At(relative) = place else {
+            return Ok(());
         };
+        if self.landing.is_pgdata {
+            let noted = self.landing.marker.note_name(&relative);
+            noted.map_err(|error| ExtractError::Note(Box::new(error)))?;
+        }
         if self.landing.is_pgdata
             && kind != EntryType::Directory
             && relative.components().count() == 1
@@ -179,7 +187,7 @@ impl MemberWriter<'_> {
             let mut pieces = root_files
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let piece = pieces.entry(relative.clone()).or_insert(self.landing.piece);
+            let piece = pieces.entry(relative.clone()).or_insert(0);
             if *piece > self.landing.piece {
                 return Ok(());
             }

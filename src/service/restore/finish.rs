@@ -33,7 +33,7 @@ const PLACE_FILES: [&str; 2] = ["hba_file", "ident_file"];
 /// The caller clears everything on an error.
 pub(crate) fn finish(
     plan: &RestorePlan,
-    footprint: &mut Footprint,
+    footprint: &Footprint,
 ) -> Result<Vec<String>, RestoreError> {
     let mut finish = Finish {
         plan,
@@ -49,7 +49,9 @@ pub(crate) fn finish(
     finish.write("recovery.signal", b"")?;
     finish.write(CHECK_EMPTY_ARCHIVE, b"")?;
     finish.sync()?;
-    footprint.note_control(blake3::hash(&control).to_hex().as_str())?;
+    footprint
+        .marker()
+        .note_control(blake3::hash(&control).to_hex().as_str())?;
     let (held, placed) = (plan.pgdata.join(CONTROL_HELD), plan.pgdata.join(CONTROL));
     fs::rename(&held, &placed).map_err(RestoreError::local("rename", &held))?;
     sync_directory(&plan.pgdata.join("global"))?;
@@ -188,7 +190,7 @@ impl Finish<'_> {
         let name = self
             .configuration_name()
             .unwrap_or("postgresql.conf".to_owned());
-        self.retire_lines(&self.path(&name))?;
+        self.retire_lines(&name)?;
         if !self.path("pg_hba.conf").is_file() {
             self.write("pg_hba.conf", MINIMAL_HBA.as_bytes())?;
             self.notes.push(
@@ -224,11 +226,13 @@ impl Finish<'_> {
         self.write("postgresql.conf", b"")
     }
 
-    fn retire_lines(&mut self, path: &Path) -> Result<(), RestoreError> {
-        let text = fs::read(path).map_err(RestoreError::local("read", path))?;
+    fn retire_lines(&mut self, name: &str) -> Result<(), RestoreError> {
+        let path = self.path(name);
+        let text = fs::read(&path).map_err(RestoreError::local("read", &path))?;
         let is_there = |named: &str| self.plan.pgdata.join(named).exists();
         if let Some((kept, lines)) = configuration::retired(&text, is_there) {
-            fs::write(path, kept).map_err(RestoreError::local("write", path))?;
+            // Anew: it may be a link to the file that the source runs with.
+            self.write(name, &kept)?;
             self.notes.push(format!(
                 "{} led to the source's files, or to none, in these lines, which are comments now: {}. \
                  pg_verifybackup may name the file as changed.",

@@ -3,7 +3,12 @@
 //! Archives by other tools hold files that would make the new server take itself for the old
 //! one, or start before it is whole. Pure. Not here: writing.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+
+/// The name of the file that marks an unfinished restore: while it is there, the directory is no
+/// database.
+pub(crate) const MARKER: &str = "cellarman_restore_unfinished";
 
 /// Where `pg_control` waits until everything else is on disk: no server starts without it.
 pub(crate) const CONTROL_HELD: &str = "global/pg_control.cellarman_unfinished";
@@ -37,6 +42,18 @@ pub(crate) const DIRECTORIES: [&str; 22] = [
     "pg_xact",
 ];
 
+/// Files at the root that a restore makes itself, or takes from every backup.
+const USUAL_FILES: [&str; 8] = [
+    "PG_VERSION",
+    "backup_label",
+    "backup_manifest",
+    "pg_hba.conf",
+    "postgresql.auto.conf",
+    "postgresql.conf",
+    "recovery.signal",
+    MARKER,
+];
+
 /// Files at the root that belong to the life of the source: its lock, its role, its place in
 /// another recovery. `tablespace_map` would make the server link its tablespaces back to where
 /// the source has them.
@@ -51,11 +68,17 @@ const OF_THE_SOURCE: [&str; 11] = [
     "fallback_promote",
     "tablespace_map",
     "logrotate",
-    super::directories::MARKER,
+    MARKER,
 ];
 
 /// Folders of `pg_wal` whose contents are about the source's archive.
 const ARCHIVING_STATE: [&str; 2] = ["pg_wal/archive_status", "pg_wal/.cellarman"];
+
+/// Whether every restore puts such a name at the top of a data directory.
+pub(crate) fn is_usual(name: &OsStr) -> bool {
+    let mut usual = USUAL_FILES.iter().chain(&DIRECTORIES);
+    usual.any(|usual| name == *usual)
+}
 
 /// What becomes of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +110,7 @@ pub(crate) fn place(relative: &Path, is_symlink: bool) -> Place {
 
 /// Where a member of a tablespace's archive goes.
 pub(crate) fn place_in_tablespace(relative: &Path) -> Place {
-    if relative == Path::new(super::directories::MARKER) {
+    if relative == Path::new(MARKER) {
         Place::LeftOut
     } else {
         Place::At(relative.to_owned())

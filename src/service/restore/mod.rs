@@ -3,15 +3,19 @@
 //!
 //! Not here: choosing (`domain::recovery`), and fetching WAL, which the restored server asks for.
 
+pub mod archives;
 mod configuration;
 pub mod directories;
 pub mod error;
 mod extract;
 mod finish;
+mod marker;
 mod members;
+pub mod needed_wal;
 mod owners;
 pub mod places;
 pub mod plan;
+pub mod request;
 pub mod run;
 pub mod settings;
 pub mod space;

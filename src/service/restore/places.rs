@@ -9,16 +9,7 @@ use crate::barman::backup_info::BackupInfo;
 use crate::domain::backup::Backup;
 use crate::service::restore::directories::{self, DirectoryState};
 use crate::service::restore::error::RestoreError;
-use crate::service::restore::plan::RestoreRequest;
-
-/// A tablespace that is to lie elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TablespaceMapping {
-    /// Its name, or where it lay.
-    pub old: String,
-    /// Where it shall lie, absolute.
-    pub new: PathBuf,
-}
+use crate::service::restore::request::{RestoreRequest, TablespaceMapping};
 
 /// A tablespace and where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::barman::repository::Repository;
 use crate::codec::decompress::decompressor;
+use crate::service::restore::archives::PlannedArchive;
 use crate::service::restore::directories::Footprint;
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::extract::{ExtractError, Extracted, Landing, extract};
 use crate::service::restore::finish;
+use crate::service::restore::marker::Marker;
 use crate::service::restore::owners::Owners;
-use crate::service::restore::plan::{PlannedArchive, RestorePlan};
+use crate::service::restore::plan::RestorePlan;
 use crate::store::download::{self, ChunkReader, DownloadOptions};
 use crate::store::error::{StoreError, StoreErrorKind};
 
@@ -26,6 +28,8 @@ const BUFFER_BYTES: usize = 36 << 20;
 const PART_BYTES_MIN: usize = 1 << 20;
 const PART_BYTES_MAX: usize = 8 << 20;
 const PARTS_AHEAD: usize = 3;
+/// Threads at most: the stores need some of the runtime's blocking threads, or nothing would come.
+const JOBS_MAX: usize = 64;
 
 /// Told of each stretch of stored bytes that has been restored, from several threads.
 pub type OnBytes = Arc<dyn Fn(u64) + Send + Sync>;
@@ -55,7 +59,7 @@ pub async fn run(
     on_bytes: OnBytes,
 ) -> Result<Restored, RestoreError> {
     let plan = Arc::new(plan);
-    let mut footprint = {
+    let footprint = {
         let plan = Arc::clone(&plan);
         blocking(move || {
             let apart = plan
@@ -68,16 +72,14 @@ pub async fn run(
         })
         .await?
     };
-    let filled = fill(repository, &plan, cancel, on_bytes).await;
+    let filled = fill(repository, (&plan, footprint.marker()), cancel, on_bytes).await;
     let cancel = cancel.clone();
     blocking(move || {
         let finished = filled.and_then(|mut restored| {
             if cancel.is_cancelled() {
                 return Err(RestoreError::Cancelled);
             }
-            restored
-                .notes
-                .extend(finish::finish(&plan, &mut footprint)?);
+            restored.notes.extend(finish::finish(&plan, &footprint)?);
             Ok(restored)
         });
         if finished.is_err() {
@@ -109,6 +111,7 @@ struct Shared {
     root_files: Mutex<HashMap<PathBuf, u32>>,
     left_out: Vec<PathBuf>,
     owners: Option<Owners>,
+    marker: Arc<Marker>,
     download: DownloadOptions,
     on_bytes: OnBytes,
 }
@@ -116,7 +119,7 @@ struct Shared {
 /// Restores all archives, `jobs` at a time. The first failure stops the others.
 async fn fill(
     repository: &Repository,
-    plan: &Arc<RestorePlan>,
+    (plan, marker): (&Arc<RestorePlan>, Arc<Marker>),
     cancel: &CancellationToken,
     on_bytes: OnBytes,
 ) -> Result<Restored, RestoreError> {
@@ -125,7 +128,7 @@ async fn fill(
     let _stop_on_drop = stop.clone().drop_guard();
     let mut waiting: Vec<PlannedArchive> = plan.archives.clone();
     waiting.sort_by_key(|archive| std::cmp::Reverse(archive.stored.size));
-    let workers = plan.jobs.clamp(1, waiting.len().max(1));
+    let workers = plan.jobs.min(JOBS_MAX).clamp(1, waiting.len().max(1));
     let shared = Arc::new(Shared {
         repository: repository.clone(),
         plan: Arc::clone(plan),
@@ -137,6 +140,7 @@ async fn fill(
             .filter_map(|tablespace| tablespace.inside_pgdata.clone())
             .collect(),
         owners: Owners::when_root(),
+        marker,
         download: DownloadOptions {
             part_bytes: (BUFFER_BYTES / (workers * PARTS_AHEAD))
                 .clamp(PART_BYTES_MIN, PART_BYTES_MAX),
@@ -224,9 +228,11 @@ impl Shared {
             piece: name.piece,
             root_files: &self.root_files,
             owners: self.owners.as_ref(),
+            marker: &self.marker,
             cancel: &self.download.cancel,
         };
-        if landing.root.starts_with(&self.plan.pgdata) {
+        if let Ok(inside) = landing.root.strip_prefix(&self.plan.pgdata) {
+            self.marker.note_name(inside)?;
             std::fs::create_dir_all(landing.root)
                 .map_err(RestoreError::local("make", landing.root))?;
         }
@@ -295,6 +301,7 @@ impl Shared {
             _ if self.download.cancel.is_cancelled() => RestoreError::Cancelled,
             ExtractError::Cancelled => RestoreError::Cancelled,
             ExtractError::Read(source) => RestoreError::Archive { key, source },
+            ExtractError::Note(error) => *error,
             ExtractError::Unsafe(member) => RestoreError::UnsafeMember { key, member },
             ExtractError::Write {
                 action,

@@ -8,10 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::domain::backup::Backup;
+use crate::service::restore::archives::PlannedArchive;
 use crate::service::restore::directories::DirectoryState;
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::places::Places;
-use crate::service::restore::plan::PlannedArchive;
 
 /// A file system that is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 
 use crate::domain::recovery::TimelineWish;
-use crate::service::restore::places::TablespaceMapping;
+use crate::service::restore::request::TablespaceMapping;
 
 /// PostgreSQL's limit on the name of a restore point (`MAXFNAMELEN` less its end).
 const NAME_BYTES_MAX: usize = 63;

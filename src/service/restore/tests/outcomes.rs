@@ -298,3 +298,42 @@ async fn a_backup_without_configuration_gets_a_closed_one() {
     assert_eq!(notes(&restored).len(), 2, "{:?}", restored.notes);
     assert_eq!(fs::read(bed.pgdata().join("postgresql.conf")).unwrap(), b"");
 }
+
+#[tokio::test]
+async fn a_configuration_behind_a_link_is_not_changed() {
+    let bed = Bed::new(Codec::None).await;
+    let live = bed.path("live.conf");
+    fs::write(&live, "data_directory = '/srv/live'\n").unwrap();
+    let link = format!("./postgresql.conf -> {}", live.display());
+    let mut members = MEMBERS.to_vec();
+    members.retain(|(name, _)| *name != "./postgresql.conf");
+    members.push((&link, b""));
+    bed.put_archive(None, 0, &tar(&members)).await;
+    bed.restore().await.unwrap();
+    assert_eq!(
+        fs::read_to_string(&live).unwrap(),
+        "data_directory = '/srv/live'\n"
+    );
+    let own = fs::read_to_string(bed.pgdata().join("postgresql.conf")).unwrap();
+    assert!(own.starts_with("# retired by cellarman restore:"), "{own}");
+}
+
+#[tokio::test]
+async fn the_log_of_a_backup_may_change_its_timeline() {
+    let bed = Bed::new(Codec::None).await;
+    bed.put_record("end_wal=000000020000000000000004\n").await;
+    let history = bed
+        .repository
+        .layout
+        .wal(&"00000002.history".parse().unwrap(), Codec::None);
+    bed.put(&history, b"1\t0/4000050\tno recovery target specified\n")
+        .await;
+    let error = bed.plan().await.unwrap_err();
+    assert!(error.to_string().contains("000000020000000000000004"));
+    let segment = "000000020000000000000004".parse().unwrap();
+    bed.put(&bed.repository.layout.wal(&segment, Codec::None), b"wal")
+        .await;
+    let wal = bed.plan().await.unwrap().wal;
+    assert_eq!(wal.begin.to_string(), "000000010000000000000003");
+    assert_eq!((wal.end.timeline().to_u32(), wal.count), (2, 2));
+}

@@ -1,0 +1,34 @@
+//! What a user asks a restore for, as values.
+//!
+//! Not here: reading their words (`words`), deciding anything by them (`plan`).
+
+use std::path::PathBuf;
+
+use crate::domain::recovery::Request;
+use crate::service::restore::settings::{RestoreCommand, TargetAction};
+
+/// What a user asks for.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// How far, along which timeline, from which backup.
+    pub recovery: Request,
+    /// What the server does at the target.
+    pub action: TargetAction,
+    /// The data directory to make, absolute.
+    pub pgdata: PathBuf,
+    /// Tablespaces that are to lie elsewhere than they did.
+    pub tablespaces: Vec<TablespaceMapping>,
+    /// How the new server fetches WAL.
+    pub restore_command: RestoreCommand,
+    /// Archives restored at a time; at least 1.
+    pub jobs: usize,
+}
+
+/// A tablespace that is to lie elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TablespaceMapping {
+    /// Its name, or where it lay.
+    pub old: String,
+    /// Where it shall lie, absolute.
+    pub new: PathBuf,
+}
