@@ -131,14 +131,13 @@ impl Restorer {
             }
             let bytes = spool.part_bytes(segment);
             let is_under_way = bytes.is_some() && prefetch::is_running(pg_wal);
-            if !is_under_way && !spool.holds(segment) {
-                return Ok(false);
-            }
             if bytes != last_bytes {
                 last_bytes = bytes;
                 since = Instant::now();
             }
-            if since.elapsed() > STANDSTILL_MAX {
+            // It may have become whole since it was last tried.
+            let may_come = is_under_way || spool.holds(segment);
+            if !may_come || since.elapsed() > STANDSTILL_MAX {
                 return Ok(false);
             }
             time::sleep(LOOK_EVERY).await;

@@ -149,7 +149,7 @@ impl Restorer {
             ended = run.fill(asked) => ended,
             () = cancel.cancelled() => Ended::Cancelled,
         };
-        if matches!(ended, Ended::Idle | Ended::ServerGone | Ended::DiskFull) {
+        if !matches!(ended, Ended::Failed | Ended::Cancelled) {
             run.spool.clear().map_err(failed)?;
         }
         drop(lock);
