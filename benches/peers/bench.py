@@ -127,6 +127,12 @@ def run_pieces(bench, opts, paper):
     return tables
 
 
+def end_by_signal(number, _):
+    """Leaves by way of the clean-up."""
+    pieces.say(f"ended by {signal.Signals(number).name}")
+    sys.exit(128 + number)
+
+
 def main():
     opts = options()
     check_space(opts)
@@ -134,7 +140,8 @@ def main():
     scratch = machine.make_scratch(opts.scratch)
     shutil.copy(opts.cellarman, f"{scratch}/cellarman")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end_by_signal)
     worker = machine.Worker(scratch)
     dropper = machine.CacheDropper()
     minio = f"{opts.cache}/bin/minio"

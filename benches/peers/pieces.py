@@ -130,7 +130,7 @@ def archive_one_segment(bench):
         archive, tool = f"wal-{run.archive}", run.tool
         folder = f"{bench.scratch}/one-{tool.key}-{run.archive}"
         if round_number == 0:
-            tool.prepare_archive(archive, run.compression)
+            tool.prepare_archive(archive)
             folder = pg_wal(bench, folder)
             segments = bench.segments[: repeats + 1]
         else:
@@ -156,7 +156,7 @@ def archive_backlog(bench, count):
 
     def backlog(run, round_number):
         tool, archive = run.tool, f"backlog-{run.archive}-{round_number}"
-        tool.prepare_archive(archive, run.compression)
+        tool.prepare_archive(archive)
         folder = pg_wal(bench, f"{bench.scratch}/backlog")
         waiting = [make_ready(folder, segment) for segment in bench.segments[:count]]
         jobs = {} if isinstance(tool, Barman) else {"jobs": 2}
@@ -188,7 +188,7 @@ def back_up(bench):
     def base_backup(run, round_number):
         archive, tool = f"base-{run.archive}", run.tool
         if round_number == 0:
-            tool.prepare_archive(archive, run.compression)
+            tool.prepare_archive(archive)
         else:
             tool.forget_backups(archive)
         argv = tool.backup_argv(archive, run.compression)

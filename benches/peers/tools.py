@@ -47,7 +47,7 @@ class Tool:
         os.makedirs(f"{self.scratch}/t", exist_ok=True)
         os.mkdir(self.home)
 
-    def prepare_archive(self, archive, codec):
+    def prepare_archive(self, archive):
         """Before the first archive or backup into this archive."""
 
     def archive_script(self, archive, compression):
@@ -213,7 +213,9 @@ class PgBackRest(Tool):
         words = [f"--compress-type={self.codecs[codec]}"]
         return words + ([f"--compress-level={level}"] if level else [])
 
-    def prepare_archive(self, archive, codec):
+    def prepare_archive(self, archive):
+        # Its spool says of each segment that it is archived, whatever the archive.
+        shutil.rmtree(f"{self.home}/spool/archive", ignore_errors=True)
         run(self.command(archive, "stanza-create", "--no-online"), env=self.env)
 
     def archive_argv(self, archive, compression, path, jobs=None):
@@ -234,7 +236,6 @@ class PgBackRest(Tool):
 
     def forget_backups(self, archive):
         run(self.command(archive, "expire"), env=self.env)
-        shutil.rmtree(f"{self.home}/spool/archive", ignore_errors=True)
 
     def last_backup(self, archive):
         info = json.loads(run(self.command(archive, "info", "--output=json"), env=self.env))
