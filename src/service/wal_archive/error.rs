@@ -129,6 +129,12 @@ impl Fault for ArchiveError {
             Self::Name(_) => {
                 "Give the path of a WAL file, as in `cellarman wal archive %p`.".to_owned()
             }
+            Self::Check {
+                source: CheckError::OtherCluster { .. },
+                ..
+            } => "Nothing was archived: find out how another cluster's file came into this \
+                  server's pg_wal, and take it away if nobody needs it."
+                .to_owned(),
             Self::Check { .. } => {
                 "Nothing was archived: compare the file with the server's own data directory and \
                  look for a disk or copy that failed."
