@@ -7,6 +7,7 @@ mod catalog;
 mod delete;
 mod keep;
 mod wal;
+pub mod wal_listing;
 
 use std::sync::Arc;
 
