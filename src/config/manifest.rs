@@ -52,10 +52,10 @@ pub struct Configuration {
     pub server_name: Option<String>,
     /// Credentials for S3.
     pub s3_credentials: S3Credentials,
-    /// Credentials for Azure. Only looked at to say that they are of no use yet.
-    pub azure_credentials: Option<Value>,
-    /// Credentials for Google. Only looked at to say that they are of no use yet.
-    pub google_credentials: Option<Value>,
+    /// Credentials for Azure.
+    pub azure_credentials: AzureCredentials,
+    /// Credentials for Google.
+    pub google_credentials: GoogleCredentials,
     /// `auto`, `path` or `virtual`.
     pub addressing_style: Option<String>,
     /// The storage class of new objects.
@@ -85,6 +85,35 @@ pub struct S3Credentials {
     /// Take what the host provides.
     #[serde(rename = "inheritFromIAMRole")]
     pub inherit_from_iam_role: bool,
+}
+
+/// Credentials for Azure.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct AzureCredentials {
+    /// The connection string, which says all the rest.
+    pub connection_string: Option<SecretKey>,
+    /// The account's name.
+    pub storage_account: Option<SecretKey>,
+    /// A key of the account.
+    pub storage_key: Option<SecretKey>,
+    /// A shared access signature.
+    pub storage_sas_token: Option<SecretKey>,
+    /// Take the managed identity of the host.
+    #[serde(rename = "inheritFromAzureAD")]
+    pub inherit_from_azure_ad: bool,
+    /// Take whatever the host provides.
+    pub use_default_azure_credentials: bool,
+}
+
+/// Credentials for Google.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GoogleCredentials {
+    /// A service account's key, in JSON.
+    pub application_credentials: Option<SecretKey>,
+    /// Take what GKE or the machine provides.
+    pub gke_environment: bool,
 }
 
 /// One key of a Secret.

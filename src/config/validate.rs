@@ -9,7 +9,7 @@ use url::Url;
 use super::arguments;
 use super::environment::{self, Lookup};
 use super::error::ConfigError;
-use super::manifest::{Configuration, ObjectStore, SecretKey};
+use super::manifest::{AzureCredentials, Configuration, GoogleCredentials, ObjectStore, SecretKey};
 use super::place::{self, Place};
 use super::secrets::{self, Secrets};
 use super::{DataSettings, Destination, Settings, WalSettings, certificates, directory, document};
@@ -375,5 +375,6 @@ impl Validator<'_> {
 }
 
 fn has_other_credentials(configuration: &Configuration) -> bool {
-    configuration.azure_credentials.is_some() || configuration.google_credentials.is_some()
+    configuration.azure_credentials != AzureCredentials::default()
+        || configuration.google_credentials != GoogleCredentials::default()
 }

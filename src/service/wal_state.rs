@@ -46,6 +46,8 @@ impl Fingerprint {
         let (place, endpoint) = match store {
             StoreConfig::Local(local) => (local.root.display().to_string(), None),
             StoreConfig::S3(s3) => (s3.bucket.clone(), s3.endpoint_url.as_ref()),
+            StoreConfig::Azure(azure) => (azure.container.clone(), Some(&azure.endpoint_url)),
+            StoreConfig::Gcs(gcs) => (format!("gs://{}", gcs.bucket), gcs.endpoint_url.as_ref()),
             StoreConfig::Memory => (String::new(), None),
         };
         let endpoint = endpoint.map(ToString::to_string).unwrap_or_default();

@@ -15,6 +15,10 @@ pub enum StoreConfig {
     Local(LocalConfig),
     /// A bucket of an S3 service.
     S3(Box<S3Config>),
+    /// A container of Azure Blob Storage.
+    Azure(Box<AzureConfig>),
+    /// A bucket of Google Cloud Storage.
+    Gcs(Box<GcsConfig>),
     /// A new, empty store in memory, gone with the process.
     Memory,
 }
@@ -106,4 +110,96 @@ pub enum Encryption {
         /// The key's id; the account's default key when absent.
         key_id: Option<String>,
     },
+}
+
+/// A container of Azure Blob Storage.
+#[derive(Debug, Clone)]
+pub struct AzureConfig {
+    /// The storage account's name.
+    pub account: String,
+    /// The container's name.
+    pub container: String,
+    /// Where the account's blobs are: `https://ACCOUNT.blob.core.windows.net`, or the address of
+    /// an emulator with the account as its path.
+    pub endpoint_url: Url,
+    /// Who asks.
+    pub credentials: AzureCredentials,
+    /// Certificates (PEM, one or more) to trust instead of the host's.
+    pub ca_bundle: Option<Vec<u8>>,
+    /// The encryption scope of new blobs; the container's own when absent.
+    pub encryption_scope: Option<String>,
+    /// How long to wait for an answer to begin or to go on.
+    pub read_timeout: Option<Duration>,
+}
+
+/// Who asks Azure.
+#[derive(Debug, Clone)]
+pub enum AzureCredentials {
+    /// A key of the account, in base64.
+    AccountKey(SecretString),
+    /// A shared access signature, with or without the question mark in front.
+    SharedAccessSignature(SecretString),
+    /// A registered application and its secret.
+    ClientSecret {
+        /// The directory it is registered in.
+        tenant_id: String,
+        /// The application.
+        client_id: String,
+        /// Its secret.
+        client_secret: SecretString,
+        /// Where tokens are given; the public cloud's when absent.
+        authority_url: Option<Url>,
+    },
+    /// A token that Kubernetes keeps in a file, exchanged for one of Azure.
+    WorkloadIdentity {
+        /// The directory.
+        tenant_id: String,
+        /// The application or managed identity.
+        client_id: String,
+        /// The file.
+        token_file: PathBuf,
+        /// Where tokens are given; the public cloud's when absent.
+        authority_url: Option<Url>,
+    },
+    /// What the virtual machine's or the container's identity service gives.
+    ManagedIdentity {
+        /// The identity, where the host has more than one.
+        client_id: Option<String>,
+        /// Where the service answers; the virtual machine's own when absent.
+        endpoint_url: Option<Url>,
+    },
+}
+
+/// A bucket of Google Cloud Storage.
+#[derive(Debug, Clone)]
+pub struct GcsConfig {
+    /// The bucket's name.
+    pub bucket: String,
+    /// Where the service answers; Google's own when absent.
+    pub endpoint_url: Option<Url>,
+    /// Who asks.
+    pub credentials: GcsCredentials,
+    /// Certificates (PEM, one or more) to trust instead of the host's.
+    pub ca_bundle: Option<Vec<u8>>,
+    /// The Cloud KMS key of new objects; the bucket's own when absent.
+    pub kms_key_name: Option<String>,
+    /// The storage class of new objects; the bucket's own when absent.
+    pub storage_class: Option<String>,
+    /// How long to wait for an answer to begin or to go on.
+    pub read_timeout: Option<Duration>,
+}
+
+/// Who asks Google.
+#[derive(Debug, Clone)]
+pub enum GcsCredentials {
+    /// A service account's key, the JSON document itself.
+    ServiceAccount(SecretString),
+    /// What the host provides: the file of the application's default credentials, or the
+    /// metadata service of the machine or of GKE.
+    Host {
+        /// Where the metadata service answers; its usual place when absent.
+        metadata_url: Option<Url>,
+    },
+    /// Nobody: for emulators.
+    Anonymous,
 }

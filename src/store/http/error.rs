@@ -1,0 +1,81 @@
+//! How a request fails before or besides an answer: no connection, no trust, no time.
+
+use std::error::Error;
+
+use aws_smithy_runtime_api::client::result::ConnectorError;
+
+use crate::store::error::StoreErrorKind;
+
+/// A request without a whole answer. Its text is one line, without the request's URL.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub(in crate::store) struct HttpError {
+    /// What it means for a store.
+    pub(in crate::store) kind: StoreErrorKind,
+    text: String,
+}
+
+impl HttpError {
+    pub(super) fn of_connector(error: &ConnectorError) -> Self {
+        let text = explained_trust(innermost(error));
+        let kind = if error.is_timeout() {
+            StoreErrorKind::Timeout
+        } else if is_trust_failure(&text) || error.is_user() {
+            StoreErrorKind::Config
+        } else {
+            StoreErrorKind::Unreachable
+        };
+        Self { kind, text }
+    }
+
+    pub(super) fn of_body(error: &(dyn Error + Send + Sync + 'static)) -> Self {
+        Self {
+            kind: StoreErrorKind::Unreachable,
+            text: format!("the answer broke off: {}", innermost(error)),
+        }
+    }
+
+    pub(super) fn too_long(bytes_max: usize) -> Self {
+        Self {
+            kind: StoreErrorKind::Corrupt,
+            text: format!("the answer is longer than {bytes_max} bytes"),
+        }
+    }
+
+    pub(super) fn malformed(error: impl Error + 'static) -> Self {
+        Self {
+            kind: StoreErrorKind::Config,
+            text: innermost(&error),
+        }
+    }
+}
+
+/// The last two texts of the chain: those before them say only that something failed.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string().replace('\n', " ");
+        if texts.last().is_none_or(|last| !last.contains(&text)) {
+            texts.push(text);
+        }
+        next = error.source();
+    }
+    texts[texts.len().saturating_sub(2)..].join(": ")
+}
+
+/// A certificate signed by itself, as `openssl req -x509` makes it, is one that OpenSSL accepts.
+fn explained_trust(text: String) -> String {
+    if text.contains("CaUsedAsEndEntity") {
+        return format!(
+            "{text} (the service shows an authority's certificate as its own: make one with \
+             basicConstraints=CA:FALSE)"
+        );
+    }
+    text
+}
+
+/// The TLS library's words for a certificate that nobody trusts are fixed.
+fn is_trust_failure(text: &str) -> bool {
+    text.contains("invalid peer certificate") || text.contains("UnknownIssuer")
+}

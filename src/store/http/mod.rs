@@ -1,0 +1,138 @@
+//! The HTTP client of the engines that speak REST themselves: Azure's and Google's.
+//!
+//! One request, one answer: it signs nothing, repeats nothing and knows no service. The wire is
+//! the one that the S3 SDK brings with it (hyper, rustls), so there is one stack of TLS in the
+//! program. Not here: what an answer means, which each engine knows.
+
+mod body;
+mod credentials;
+mod error;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Connector, ConnectorBuilder};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings};
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use http::{Request, Response};
+
+pub(super) use body::ResponseBody;
+#[expect(unused_imports, reason = "the engines of Azure and Google come next")]
+pub(super) use credentials::CredentialConnector;
+pub(super) use error::HttpError;
+
+/// How long a connection may take, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client with its pool of connections. Clones share them.
+#[derive(Clone)]
+pub(super) struct HttpClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    trust: Trust,
+    plain: OnceLock<Connector>,
+    secure: OnceLock<Connector>,
+}
+
+/// Whose certificates a client accepts.
+#[derive(Debug, Clone)]
+pub(super) enum Trust {
+    /// Those that the host trusts.
+    Host,
+    /// Those of this bundle (PEM) alone.
+    Bundle(Vec<u8>),
+    /// Those of this bundle and those that the host trusts: for endpoints that give credentials,
+    /// which may be the store's neighbour or the wide world's.
+    BundleAndHost(Vec<u8>),
+}
+
+impl Trust {
+    /// What a store is trusted by.
+    pub(super) fn of_store(ca_bundle: Option<&[u8]>) -> Self {
+        ca_bundle.map_or(Self::Host, |pem| Self::Bundle(pem.to_vec()))
+    }
+
+    /// What the endpoints that give credentials for a store are trusted by.
+    pub(super) fn of_credentials(ca_bundle: Option<&[u8]>) -> Self {
+        ca_bundle.map_or(Self::Host, |pem| Self::BundleAndHost(pem.to_vec()))
+    }
+
+    fn context(&self) -> TlsContext {
+        let trust_store = match self {
+            Self::Host => TrustStore::default(),
+            Self::Bundle(pem) => TrustStore::empty().with_pem_certificate(pem.clone()),
+            Self::BundleAndHost(pem) => TrustStore::empty()
+                .with_native_roots(true)
+                .with_pem_certificate(pem.clone()),
+        };
+        TlsContext::builder()
+            .with_trust_store(trust_store)
+            .build()
+            .expect("a context of this provider always builds")
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").finish_non_exhaustive()
+    }
+}
+
+impl HttpClient {
+    /// A client. Certificates are read at the first request over TLS, and not at all without one.
+    pub(super) fn new(trust: Trust) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                trust,
+                plain: OnceLock::new(),
+                secure: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Sends the request and waits for the head of the answer, whatever its status.
+    ///
+    /// The time it may take is the caller's to limit; dropping the future gives the connection up.
+    pub(super) async fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<ResponseBody>, HttpError> {
+        let is_plain = request.uri().scheme_str() == Some("http");
+        let request = request.map(SdkBody::from);
+        let request = request.try_into().map_err(HttpError::malformed)?;
+        let answer = self.connector(is_plain).call(request).await;
+        let answer = answer.map_err(|error| HttpError::of_connector(&error))?;
+        let answer = answer.try_into_http1x().map_err(HttpError::malformed)?;
+        Ok(answer.map(ResponseBody::new))
+    }
+
+    fn connector(&self, is_plain: bool) -> &Connector {
+        let inner = &self.inner;
+        if is_plain {
+            inner.plain.get_or_init(|| builder().build_http())
+        } else {
+            inner.secure.get_or_init(|| {
+                builder()
+                    .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                    .tls_context(inner.trust.context())
+                    .build()
+            })
+        }
+    }
+}
+
+fn builder() -> ConnectorBuilder {
+    let settings = HttpConnectorSettings::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .build();
+    Connector::builder()
+        .proxy_config(ProxyConfig::from_env())
+        .connector_settings(settings)
+}
