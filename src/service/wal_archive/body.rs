@@ -20,6 +20,7 @@ use crate::codec::compress::Compressor;
 use crate::codec::digest::Blake3;
 use crate::service::wal_archive::error::ArchiveError;
 use crate::service::wal_archive::file::{self, WalFile};
+use crate::service::wal_archive::turn::Turn;
 use crate::store::parts::PartPool;
 use crate::store::upload::{ArchiveUpload, Unobserved, UploadOptions};
 use crate::store::{ObjectKey, ObjectStore, PutOptions};
@@ -81,14 +82,17 @@ impl Bodies {
         }
     }
 
-    /// Compresses a file that does not stream.
+    /// Compresses a file that does not stream, in its turn.
     pub(super) async fn whole(
         &self,
         file: &WalFile,
         compression: Compression,
         wants_digest: bool,
+        turn: &Turn,
     ) -> Result<Body, ArchiveError> {
+        turn.to_compress().await;
         let mut memory = self.reserve(mib(file.size) + 1).await;
+        turn.has_memory();
         let thread = Arc::clone(&self.threads).acquire_owned().await;
         let (path, size) = (file.path.clone(), file.size);
         let compressed = on_thread(move |stop| {

@@ -1,7 +1,9 @@
 //! Further files that wait, archived beside the one asked for.
 //!
-//! A look-ahead never fails the asked file and holds it up by a short grace at most. Each
-//! success leaves a durable mark; without one, the later request finds the same bytes there.
+//! A look-ahead never fails the asked file and holds it up by a short grace at most. It is read
+//! and compressed beside the asked file, and put when that one is safe: a server whose file is
+//! refused may not be the archive's own, and then nothing of it goes there. Each success leaves
+//! a durable mark; without one, the later request finds the same bytes there.
 
 use std::fs;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::service::wal_archive::decision::{self, Absence};
 use crate::service::wal_archive::error::ArchiveError;
 use crate::service::wal_archive::file::WalFile;
 use crate::service::wal_archive::store::PutWay;
+use crate::service::wal_archive::turn::Turn;
 use crate::service::wal_archive::{Archived, Archiver, Run, body, contents};
 use crate::service::wal_state::{Mark, PgWal};
 
@@ -33,20 +36,21 @@ impl Archiver {
         file: &WalFile,
         same_name: Vec<contents::Archived>,
     ) -> Result<Archived, ArchiveError> {
+        let (turn, turn_ahead) = Turn::new();
         let asked = async {
             let way = PutWay {
                 absence: self.steps(run, file).absence,
                 is_conditional: is_conditional(run),
                 wants_digest: false,
             };
-            self.store_file(file, &same_name, way).await
+            self.store_file(file, &same_name, way, &turn).await
         };
         let mut asked = std::pin::pin!(asked);
         let mut ahead: FuturesUnordered<_> = self
             .names_ahead(run, file.name)
             .await
             .into_iter()
-            .map(|name| self.archive_ahead(run, name))
+            .map(|name| self.archive_ahead(run, name, &turn_ahead))
             .collect();
         let outcome = loop {
             tokio::select! {
@@ -56,6 +60,7 @@ impl Archiver {
             }
         };
         if outcome.is_ok() && !ahead.is_empty() {
+            turn.is_safe();
             let rest = async { while ahead.next().await.is_some() {} };
             if time::timeout(GRACE, rest).await.is_err() {
                 info!("leaving WAL files that are archived ahead for later requests");
@@ -88,9 +93,9 @@ impl Archiver {
     }
 
     /// Archives one file ahead and marks it. What fails here is tried again when it is asked for.
-    async fn archive_ahead(&self, run: &Run, name: WalFileName) {
+    async fn archive_ahead(&self, run: &Run, name: WalFileName, turn: &Turn) {
         let Some(pg_wal) = run.pg_wal() else { return };
-        if let Err(error) = self.try_ahead(run, pg_wal, name).await {
+        if let Err(error) = self.try_ahead(run, pg_wal, name, turn).await {
             debug!(%name, error = chain(&error), "cannot archive a WAL file ahead");
         }
     }
@@ -100,6 +105,7 @@ impl Archiver {
         run: &Run,
         pg_wal: &PgWal,
         name: WalFileName,
+        turn: &Turn,
     ) -> Result<(), ArchiveError> {
         let path = pg_wal.folder().join(name.to_string());
         let place = Arc::clone(&run.place);
@@ -122,7 +128,7 @@ impl Archiver {
             is_conditional: is_conditional(run),
             wants_digest: true,
         };
-        let stored = self.store_file(&file, &same_name, way).await?;
+        let stored = self.store_file(&file, &same_name, way, turn).await?;
         let Some(blake3) = stored.digest else {
             return Ok(());
         };

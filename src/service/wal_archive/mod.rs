@@ -18,6 +18,7 @@ mod ownership;
 mod store;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::io;
 use std::path::Path;

@@ -13,10 +13,11 @@ use crate::codec::digest::DigestWriter;
 use crate::domain::wal_file::WalFileName;
 use crate::fault::chain;
 use crate::service::object_read::{self, ReadError};
-use crate::service::wal_archive::body::{self, on_thread};
+use crate::service::wal_archive::body::{self, Body, on_thread};
 use crate::service::wal_archive::decision::Absence;
 use crate::service::wal_archive::error::ArchiveError;
 use crate::service::wal_archive::file::{self, WalFile};
+use crate::service::wal_archive::turn::Turn;
 use crate::service::wal_archive::{Archived, Archiver, contents};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::upload::UploadError;
@@ -51,6 +52,7 @@ impl Archiver {
         file: &WalFile,
         same_name: &[contents::Archived],
         way: PutWay,
+        turn: &Turn,
     ) -> Result<Stored, ArchiveError> {
         for there in same_name {
             if let Some(stored) = self.compare(file, &there.key, there.codec).await? {
@@ -60,12 +62,20 @@ impl Archiver {
         let codec = self.options.compression.codec;
         let key = self.repository.layout.wal(&file.name, codec);
         let mut way = way;
+        // Kept from one attempt to the next: nobody waits for memory that waits for us.
+        let mut body = None;
         for _ in 0..ATTEMPTS_MAX {
             let is_listed = way.absence == Absence::ListFirst;
             let is_put_whole = way.is_conditional && !body::streams(file);
             let is_there = !is_put_whole && !is_listed && self.is_there(&key).await?;
             if !is_there {
-                match self.put_once(file, &key, way).await {
+                let put = if body::streams(file) {
+                    turn.to_put().await;
+                    self.put_streamed(file, &key, way).await.map(|()| None)
+                } else {
+                    self.put_whole(file, &key, way, (turn, &mut body)).await
+                };
+                match put {
                     Ok(digest) => {
                         let archived = Archived::Put(key);
                         return Ok(Stored { archived, digest });
@@ -110,30 +120,48 @@ impl Archiver {
         }
     }
 
-    async fn put_once(
+    async fn put_streamed(
         &self,
         file: &WalFile,
         key: &ObjectKey,
         way: PutWay,
+    ) -> Result<(), ArchiveError> {
+        self.abort_leftovers(key).await;
+        let options = self.put_options_of(file, way);
+        let target = (Arc::clone(&self.repository.store), key.clone(), options);
+        let compression = self.options.compression;
+        self.bodies.stream(file, compression, target).await
+    }
+
+    /// Puts a file that does not stream, in its turn; its digest where that is wanted.
+    async fn put_whole(
+        &self,
+        file: &WalFile,
+        key: &ObjectKey,
+        way: PutWay,
+        (turn, kept): (&Turn, &mut Option<Body>),
     ) -> Result<Option<String>, ArchiveError> {
-        let options = PutOptions {
+        if kept.is_none() {
+            let compression = self.options.compression;
+            let body = self
+                .bodies
+                .whole(file, compression, way.wants_digest, turn)
+                .await?;
+            *kept = Some(body);
+        }
+        let Some(body) = kept else { return Ok(None) };
+        turn.to_put().await;
+        let options = self.put_options_of(file, way);
+        let store = &self.repository.store;
+        store.put(key, body.bytes.clone(), &options).await?;
+        Ok(body.digest.clone())
+    }
+
+    fn put_options_of(&self, file: &WalFile, way: PutWay) -> PutOptions {
+        PutOptions {
             if_absent: way.is_conditional,
             ..self.put_options(self.tags_of(file.name))
-        };
-        let compression = self.options.compression;
-        let store = &self.repository.store;
-        if body::streams(file) {
-            self.abort_leftovers(key).await;
-            let target = (Arc::clone(store), key.clone(), options);
-            self.bodies.stream(file, compression, target).await?;
-            return Ok(None);
         }
-        let body = self
-            .bodies
-            .whole(file, compression, way.wants_digest)
-            .await?;
-        store.put(key, body.bytes.clone(), &options).await?;
-        Ok(body.digest)
     }
 
     /// Drops what a killed upload of the same file has left: nothing else would.

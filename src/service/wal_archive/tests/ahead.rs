@@ -68,3 +68,29 @@ async fn a_look_ahead_that_fails_or_hangs_does_not_fail_the_asked_file() {
         bed.assert_stored(ahead).await;
     }
 }
+
+#[tokio::test]
+async fn behind_a_file_that_is_refused_nothing_is_put() {
+    let mut bed = Bed::new();
+    bed.write(segment_name(1, 1), 1);
+    bed.archive(segment_name(1, 1)).await;
+    let other = SegmentBuilder::new(segment_name(1, 2), SYSTEM_ID).seed(99);
+    let mut stored = crate::codec::compress::Compressor::new(Vec::new(), bed.options.compression)
+        .expect("a compressor");
+    io::Write::write_all(&mut stored, &other.bytes()).unwrap();
+    bed.put(
+        &format!("{}.zst", segment_name(1, 2)),
+        stored.finish().unwrap(),
+    )
+    .await;
+    bed.options.jobs = 4;
+    for number in 2..=5 {
+        bed.write(segment_name(1, number), number);
+    }
+    // So slow that those behind it would long be in the store.
+    let slow = Trouble::Slow(Duration::from_secs(1));
+    let asked = segment_name(1, 2).to_string();
+    bed.store.add(Fault::next(Call::Put, slow).on(asked));
+    assert_eq!(bed.kind(segment_name(1, 2)).await, Kind::Conflict);
+    assert_eq!(bed.keys().await.len(), 2, "{:?}", bed.keys().await);
+}
