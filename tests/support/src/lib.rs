@@ -14,6 +14,7 @@ pub mod account;
 pub mod barman;
 pub mod cache;
 pub mod cluster;
+pub mod endpoint;
 pub mod minio;
 pub mod process;
 pub mod program;
