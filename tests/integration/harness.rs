@@ -40,6 +40,18 @@ fn postgresql_18_starts_archives_and_stops_with_small_segments() {
 }
 
 #[test]
+fn postgresql_13_starts_archives_and_stops() {
+    let release = or_not_run!(Release::other_debian(13));
+    check_cluster(&release, &[]);
+}
+
+#[test]
+fn postgresql_17_starts_archives_and_stops_with_large_segments() {
+    let release = or_not_run!(Release::other_debian(17));
+    check_cluster(&release, &["--wal-segsize=64"]);
+}
+
+#[test]
 fn two_minio_servers_stand_side_by_side() {
     let scratches = [(); 2].map(|()| Scratch::new(Account::of_servers().expect("an account")));
     let mut servers = Vec::new();

@@ -53,6 +53,14 @@ impl Release {
         })
     }
 
+    /// PostgreSQL 13 or 17 from another Debian's packages, with its client programs.
+    pub fn other_debian(major: u32) -> Result<Self, String> {
+        let name = format!("pg{major}");
+        let directory = cache::directory().join(format!("{name}/usr/lib/postgresql/{major}/bin"));
+        cache::installed(&name, &directory.join("postgres"))?;
+        Ok(Self { major, directory })
+    }
+
     /// One of its programs, if this installation has it.
     pub fn tool(&self, name: &str) -> Option<PathBuf> {
         Some(self.directory.join(name)).filter(|path| path.exists())
