@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use crate::codec::Compression;
 use crate::config::error::ConfigError;
 use crate::config::place::Place;
+use crate::domain::retention::policy::RetentionPolicy;
 use crate::store::config::{Encryption, LocalConfig, S3Config, StoreConfig};
 
 /// Where settings come from.
@@ -46,8 +47,8 @@ pub struct Settings {
     pub tags: Vec<(String, String)>,
     /// Tags of history files, instead of [`tags`](Self::tags) when there are any.
     pub history_tags: Vec<(String, String)>,
-    /// The recovery window, such as `30d`.
-    pub retention_policy: Option<String>,
+    /// What is kept where a command is not told otherwise.
+    pub retention_policy: Option<RetentionPolicy>,
     /// What the user should know about these settings, as full sentences.
     pub warnings: Vec<String>,
 }

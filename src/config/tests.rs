@@ -130,7 +130,7 @@ fn a_manifest_with_everything_is_read() {
     assert!(settings.data.immediate_checkpoint);
     assert_eq!(settings.tags[0], ("a".to_owned(), "1".to_owned()));
     assert_eq!(settings.history_tags.len(), 1);
-    assert_eq!(settings.retention_policy.as_deref(), Some("30d"));
+    assert_eq!(settings.retention_policy, "30d".parse().ok());
     assert_eq!(settings.warnings.len(), 2, "{:?}", settings.warnings);
     assert!(settings.warnings[0].contains("--max-concurrency"));
     assert!(settings.warnings[1].contains("white space"));

@@ -14,6 +14,7 @@ use super::place::{self, Place};
 use super::secrets::{self, Secrets};
 use super::{DataSettings, Destination, Settings, WalSettings, certificates, directory, document};
 use crate::codec::{Codec, Compression};
+use crate::domain::retention::policy::RetentionPolicy;
 use crate::store::config::{Addressing, Encryption, S3Config, S3Credentials, StoreConfig};
 
 const CONFIGURATION: &str = "spec.configuration";
@@ -86,21 +87,16 @@ impl Validator<'_> {
         })
     }
 
-    fn retention_policy(&self, object_store: &ObjectStore) -> Result<Option<String>, ConfigError> {
-        let Some(policy) = &object_store.spec.retention_policy else {
-            return Ok(None);
-        };
-        let number = policy.strip_suffix(['d', 'w', 'm']).unwrap_or_default();
-        let is_number = !number.is_empty()
-            && !number.starts_with('0')
-            && number.bytes().all(|byte| byte.is_ascii_digit());
-        if is_number {
-            return Ok(Some(policy.clone()));
-        }
-        Err(ConfigError::Field {
+    fn retention_policy(
+        &self,
+        object_store: &ObjectStore,
+    ) -> Result<Option<RetentionPolicy>, ConfigError> {
+        let policy = object_store.spec.retention_policy.as_deref();
+        let parsed = policy.map(str::parse).transpose();
+        parsed.map_err(|_| ConfigError::Field {
             path: self.path.to_path_buf(),
             field: "spec.retentionPolicy".to_owned(),
-            problem: format!("is {policy:?}"),
+            problem: format!("is {:?}", policy.unwrap_or_default()),
             advice: "Write a number and d, w or m: 30d, 4w or 6m.".to_owned(),
         })
     }

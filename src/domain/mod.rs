@@ -5,6 +5,7 @@
 pub mod backup;
 pub mod lsn;
 pub mod recovery;
+pub mod retention;
 pub mod segment;
 pub mod timeline;
 pub mod version;

@@ -45,7 +45,7 @@ impl SegmentSize {
 }
 
 /// The position of a segment in the log, counted from 0 in segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SegmentNumber(u64);
 
 impl SegmentNumber {

@@ -2,6 +2,7 @@
 //!
 //! Not here: the text of a `.history` file (`pgfile::history`).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -149,6 +150,23 @@ impl TimelineHistory {
                 .switched_at(timeline)
                 .is_some_and(|switch| lsn <= switch)
     }
+}
+
+/// The line of each timeline that the histories tell of: from its own where there is one, else from a
+/// descendant's.
+pub fn known_lines(histories: &[TimelineHistory]) -> BTreeMap<TimelineId, TimelineHistory> {
+    let mut lines = BTreeMap::new();
+    for history in histories {
+        let ancestors = history.ancestors();
+        for (index, ancestor) in ancestors.iter().enumerate() {
+            let older = ancestors[..index].to_vec();
+            if let Ok(line) = TimelineHistory::new(ancestor.timeline, older) {
+                lines.insert(ancestor.timeline, line);
+            }
+        }
+    }
+    lines.extend(histories.iter().map(|line| (line.timeline(), line.clone())));
+    lines
 }
 
 #[cfg(test)]

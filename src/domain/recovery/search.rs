@@ -11,7 +11,7 @@ use crate::domain::backup::{Backup, BackupId, BackupKind, BackupStatus, SystemId
 use crate::domain::lsn::Lsn;
 use crate::domain::recovery::{Choice, Refusal, Request, Target, TimelineWish, utc};
 use crate::domain::segment::SegmentName;
-use crate::domain::timeline::{TimelineHistory, TimelineId};
+use crate::domain::timeline::{TimelineHistory, TimelineId, known_lines};
 
 /// Where a backup that could serve becomes consistent.
 #[derive(Clone, Copy)]
@@ -358,15 +358,6 @@ fn lines(
     histories: &[TimelineHistory],
 ) -> BTreeMap<TimelineId, TimelineHistory> {
     let mut lines: BTreeMap<_, _> = of_backups.map(|t| (t, TimelineHistory::root(t))).collect();
-    for history in histories {
-        let ancestors = history.ancestors();
-        for (index, ancestor) in ancestors.iter().enumerate() {
-            let older = ancestors[..index].to_vec();
-            if let Ok(line) = TimelineHistory::new(ancestor.timeline, older) {
-                lines.insert(ancestor.timeline, line);
-            }
-        }
-    }
-    lines.extend(histories.iter().map(|line| (line.timeline(), line.clone())));
+    lines.extend(known_lines(histories));
     lines
 }
