@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::{
-    ListPage, ListRequest, ObjectKey, ObjectMeta, ObjectStore, PutOptions, UploadId,
+    ListPage, ListRequest, ObjectKey, ObjectMeta, ObjectStore, PartTag, PutOptions, UploadId,
 };
 
 /// The least size of a part that is not the last, on S3.
@@ -17,17 +17,26 @@ const PART_BYTES: usize = 5 * 1024 * 1024;
 /// More than one page of a listing, and more than one bulk delete.
 const MANY: usize = 1003;
 
+const IF_ABSENT: PutOptions = PutOptions {
+    if_absent: true,
+    tags: Vec::new(),
+    encryption: None,
+};
+
 /// What services are known to differ in.
 #[derive(Debug, Clone, Copy)]
 pub struct Traits {
     /// Keys with doubled slashes.
     pub has_doubled_slashes: bool,
+    /// Uploads in parts that are completed only where nothing is.
+    pub has_conditional_uploads: bool,
 }
 
 impl Default for Traits {
     fn default() -> Self {
         Self {
             has_doubled_slashes: true,
+            has_conditional_uploads: true,
         }
     }
 }
@@ -57,6 +66,10 @@ pub async fn run_with(store: Arc<dyn ObjectStore>, scratch_prefix: &str, traits:
     suite.delimited_listings_roll_up().await;
     suite.uploads_appear_whole().await;
     suite.aborted_uploads_leave_nothing().await;
+    if traits.has_conditional_uploads {
+        suite.a_conditional_upload_keeps_what_is_there().await;
+        suite.of_two_conditional_uploads_one_wins().await;
+    }
     suite.many_objects_are_deleted_at_once().await;
     assert_eq!(
         suite.all_keys("").await,
@@ -391,7 +404,7 @@ impl Suite {
                 .store
                 .put_part(&key, &upload, number, body.clone())
                 .await;
-            tags.retain(|tag: &crate::store::PartTag| tag.number != number);
+            tags.retain(|tag: &PartTag| tag.number != number);
             tags.push(ok("put part", put));
         }
         tags.sort_by_key(|tag| tag.number);
@@ -404,7 +417,9 @@ impl Suite {
         assert_eq!(under_way, [(key.clone(), upload.clone())]);
         ok(
             "complete",
-            self.store.complete_upload(&key, &upload, &tags).await,
+            self.store
+                .complete_upload(&key, &upload, &tags, &PutOptions::default())
+                .await,
         );
         let (meta, bytes) = self.read("up/in parts", None).await;
         assert!(bytes == [&bodies[0][..], &bodies[1][..], &bodies[2][..]].concat());
@@ -426,13 +441,76 @@ impl Suite {
         ok("abort", self.store.abort_upload(&key, &upload).await);
         let under_way = ok("list uploads", self.store.list_uploads(key.as_str()).await);
         assert_eq!(under_way, []);
-        let late = self.store.complete_upload(&key, &upload, &[tag]).await;
+        let late = self
+            .store
+            .complete_upload(&key, &upload, &[tag], &PutOptions::default())
+            .await;
         assert!(late.is_err(), "an aborted upload cannot be completed");
         assert_eq!(
             kind_of(self.store.head(&key).await),
             Some(StoreErrorKind::NotFound)
         );
         ok("abort again", self.store.abort_upload(&key, &upload).await);
+    }
+
+    /// Begins an upload that may only be completed where nothing is, with one part in it.
+    async fn begin_if_absent(&self, key: &ObjectKey, body: Bytes) -> (UploadId, PartTag) {
+        let begun = self.store.begin_upload(key, &IF_ABSENT).await;
+        let upload = ok("begin", begun);
+        let put = self.store.put_part(key, &upload, 1, body).await;
+        (upload, ok("put part", put))
+    }
+
+    async fn a_conditional_upload_keeps_what_is_there(&self) {
+        let key = self.key("parts once");
+        let (upload, tag) = self.begin_if_absent(&key, pattern(100, 1)).await;
+        // The other writer is quicker.
+        self.put("parts once", "theirs").await;
+        let late = self
+            .store
+            .complete_upload(&key, &upload, std::slice::from_ref(&tag), &IF_ABSENT)
+            .await;
+        assert_eq!(kind_of(late), Some(StoreErrorKind::Exists));
+        assert_eq!(&self.read("parts once", None).await.1[..], b"theirs");
+        ok("abort", self.store.abort_upload(&key, &upload).await);
+        let under_way = ok("list uploads", self.store.list_uploads(key.as_str()).await);
+        assert_eq!(under_way, []);
+        assert_eq!(&self.read("parts once", None).await.1[..], b"theirs");
+        self.delete(&["parts once"]).await;
+        let (upload, tag) = self.begin_if_absent(&key, pattern(100, 2)).await;
+        let completed = self
+            .store
+            .complete_upload(&key, &upload, &[tag], &IF_ABSENT)
+            .await;
+        ok("complete", completed);
+        assert_eq!(self.read("parts once", None).await.1, pattern(100, 2));
+        self.delete(&["parts once"]).await;
+    }
+
+    async fn of_two_conditional_uploads_one_wins(&self) {
+        let key = self.key("parts race");
+        let one = self.begin_if_absent(&key, pattern(100, 1)).await;
+        let other = self.begin_if_absent(&key, pattern(100, 2)).await;
+        let complete = |(upload, tag): (UploadId, PartTag)| {
+            let (store, key) = (Arc::clone(&self.store), key.clone());
+            async move {
+                store
+                    .complete_upload(&key, &upload, &[tag], &IF_ABSENT)
+                    .await
+            }
+        };
+        let ends = tokio::join!(complete(one.clone()), complete(other.clone()));
+        let winner = match ends {
+            (Ok(()), Err(_)) => 1,
+            (Err(_), Ok(())) => 2,
+            both => unreachable!("one of two wins: {both:?}"),
+        };
+        let stored = self.read("parts race", None).await.1;
+        assert!(stored == pattern(100, winner), "the winner's object stands");
+        for (upload, _) in [one, other] {
+            ok("abort", self.store.abort_upload(&key, &upload).await);
+        }
+        self.delete(&["parts race"]).await;
     }
 
     async fn many_objects_are_deleted_at_once(&self) {

@@ -319,8 +319,9 @@ impl ObjectStore for FaultyStore {
         key: &ObjectKey,
         upload: &UploadId,
         parts: &[PartTag],
+        options: &PutOptions,
     ) -> Result<(), StoreError> {
-        let work = self.engine.complete_upload(key, upload, parts);
+        let work = self.engine.complete_upload(key, upload, parts, options);
         self.act(Call::CompleteUpload, key.as_str(), work).await
     }
 

@@ -208,6 +208,7 @@ impl ObjectStore for MemoryStore {
         key: &ObjectKey,
         upload: &UploadId,
         parts: &[PartTag],
+        options: &PutOptions,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "complete upload of";
         let mut contents = self.contents();
@@ -226,6 +227,9 @@ impl ObjectStore for MemoryStore {
                 .ok_or_else(|| failed(OPERATION, key, StoreErrorKind::Other))?;
             whole.extend_from_slice(bytes);
             last = part.number;
+        }
+        if options.if_absent && contents.objects.contains_key(key.as_str()) {
+            return Err(failed(OPERATION, key, StoreErrorKind::Exists));
         }
         contents.store(key, whole.freeze());
         contents.uploads.remove(&upload.0);

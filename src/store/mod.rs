@@ -198,11 +198,17 @@ pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
     ) -> Result<PartTag, StoreError>;
 
     /// Makes the object of its parts, in order of their numbers. When it returns, the object is durable.
+    ///
+    /// `options` are those that the upload began with; [`PutOptions::if_absent`] is judged here. On
+    /// [`error::StoreErrorKind::Exists`] something stands under the key that may be this upload's
+    /// own object, made by an attempt whose answer was lost: the caller compares. The upload may
+    /// be there still, and is the caller's to abort.
     async fn complete_upload(
         &self,
         key: &ObjectKey,
         upload: &UploadId,
         parts: &[PartTag],
+        options: &PutOptions,
     ) -> Result<(), StoreError>;
 
     /// Ends an upload and drops its parts. One that is not there is no error.

@@ -47,6 +47,7 @@ fn a_bucket_conforms() {
         // MinIO refuses them by design; reading one is answered as absent, which the suite checks.
         let traits = conformance::Traits {
             has_doubled_slashes: false,
+            ..conformance::Traits::default()
         };
         conformance::run_with(Arc::new(engine), "scratch", traits).await;
     });

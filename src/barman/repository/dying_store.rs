@@ -95,6 +95,7 @@ impl ObjectStore for DyingStore {
         _: &ObjectKey,
         _: &UploadId,
         _: &[PartTag],
+        _: &PutOptions,
     ) -> Result<(), StoreError> {
         Err(dead("complete an upload"))
     }

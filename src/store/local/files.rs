@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::names;
 use crate::clock;
+use crate::store::PutOptions;
 
 /// Where files are that nobody sees yet.
 const WRITING: &str = "writing";
@@ -34,6 +35,17 @@ pub(super) enum Place {
     Replace,
     /// Only where nothing is: else [`io::ErrorKind::AlreadyExists`].
     Absent,
+}
+
+impl Place {
+    /// As the options of a put say.
+    pub(super) fn of(options: &PutOptions) -> Self {
+        if options.if_absent {
+            Self::Absent
+        } else {
+            Self::Replace
+        }
+    }
 }
 
 /// A file being written that nobody sees; gone when dropped before [`place`](Self::place).

@@ -136,11 +136,7 @@ impl ObjectStore for LocalStore {
         options: &PutOptions,
     ) -> Result<(), StoreError> {
         let target = self.path_of(key);
-        let place = if options.if_absent {
-            Place::Absent
-        } else {
-            Place::Replace
-        };
+        let place = Place::of(options);
         self.run(self.request("put", key.as_str()), move |root| {
             let mut hidden = HiddenFile::create(root)?;
             hidden.file().write_all(&body)?;
@@ -253,13 +249,15 @@ impl ObjectStore for LocalStore {
         key: &ObjectKey,
         upload: &UploadId,
         parts: &[PartTag],
+        options: &PutOptions,
     ) -> Result<(), StoreError> {
         let target = self.path_of(key);
         let upload = upload.clone();
         let parts = parts.to_vec();
+        let place = Place::of(options);
         let request = self.request("complete upload of", key.as_str());
         self.run(request, move |root| {
-            uploads::complete(root, &target, &upload, &parts)
+            uploads::complete(root, (&target, place), &upload, &parts)
         })
         .await
     }

@@ -41,7 +41,7 @@ pub(super) fn put_part(
 /// Makes the object of its parts and drops them.
 pub(super) fn complete(
     root: &Path,
-    target: &Path,
+    (target, place): (&Path, Place),
     upload: &UploadId,
     parts: &[PartTag],
 ) -> io::Result<()> {
@@ -65,7 +65,7 @@ pub(super) fn complete(
         last = part.number;
         io::copy(&mut file, whole.file())?;
     }
-    whole.place(root, target, Place::Replace)?;
+    whole.place(root, target, place)?;
     fs::remove_dir_all(&directory)
 }
 

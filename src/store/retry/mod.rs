@@ -330,6 +330,7 @@ impl ObjectStore for Retrying {
         key: &ObjectKey,
         upload: &UploadId,
         parts: &[PartTag],
+        options: &PutOptions,
     ) -> Result<(), StoreError> {
         let asked = Asked {
             operation: "complete upload of",
@@ -340,13 +341,19 @@ impl ObjectStore for Retrying {
         let engine = &self.inner.engine;
         let answered = self
             .inner
-            .ask(asked, || engine.complete_upload(key, upload, parts))
+            .ask(asked, || {
+                engine.complete_upload(key, upload, parts, options)
+            })
             .await;
         match answered.value {
-            // An upload that is gone after an unheard answer was completed by it.
+            // An upload that is gone after an unheard answer was completed by it, or aborted by
+            // somebody: whether what is there is its object, only the caller can tell.
             Err(error) if error.is_not_found() && answered.is_repeated => {
                 match self.head(key).await {
-                    Ok(_) => Ok(()),
+                    Ok(_) => Err(StoreError {
+                        kind: StoreErrorKind::Exists,
+                        ..error
+                    }),
                     Err(absent) if absent.is_not_found() => Err(error),
                     Err(other) => Err(other),
                 }

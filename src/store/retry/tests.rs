@@ -184,16 +184,25 @@ async fn uploaded(bed: &Bed) -> Result<(), StoreError> {
         .store
         .put_part(&bed.key, &upload, 1, "part".into())
         .await?;
-    bed.store.complete_upload(&bed.key, &upload, &[part]).await
+    bed.store
+        .complete_upload(&bed.key, &upload, &[part], &options)
+        .await
 }
 
 #[tokio::test]
 async fn an_upload_survives_lost_answers_at_each_step() {
-    for call in [Call::BeginUpload, Call::PutPart, Call::CompleteUpload] {
+    for call in [Call::BeginUpload, Call::PutPart] {
         let bed = Bed::scripted([Fault::next(call, Trouble::ReplyLost)]);
         uploaded(&bed).await.unwrap();
         assert_eq!(&bed.stored().await[..], b"part", "{call:?}");
     }
+}
+
+#[tokio::test]
+async fn an_upload_whose_completion_went_unheard_is_left_to_be_compared() {
+    let bed = Bed::scripted([Fault::next(Call::CompleteUpload, Trouble::ReplyLost)]);
+    assert_eq!(kind_of(uploaded(&bed).await), StoreErrorKind::Exists);
+    assert_eq!(&bed.stored().await[..], b"part");
 }
 
 #[tokio::test]

@@ -190,6 +190,7 @@ impl ObjectStore for S3Store {
         key: &ObjectKey,
         upload: &UploadId,
         parts: &[PartTag],
+        options: &PutOptions,
     ) -> Result<(), StoreError> {
         let request = self.request("complete upload of", key.as_str());
         let parts = parts
@@ -209,6 +210,7 @@ impl ObjectStore for S3Store {
             .bucket(&self.bucket)
             .key(key.as_str())
             .upload_id(&upload.0)
+            .set_if_none_match(options.if_absent.then(|| "*".to_owned()))
             .multipart_upload(whole)
             .send()
             .await

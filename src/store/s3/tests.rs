@@ -224,7 +224,11 @@ async fn a_completion_that_fails_under_status_200_fails() {
         tag: "t".to_owned(),
     }];
     let upload = UploadId("u".to_owned());
-    let complete = stub.store.complete_upload(&key(), &upload, &parts).await;
+    let options = PutOptions::default();
+    let complete = stub
+        .store
+        .complete_upload(&key(), &upload, &parts, &options)
+        .await;
     assert!(complete.unwrap_err().is_retryable());
 }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::fault::{Fault, Kind, chain};
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::parts::{Message, PART_BYTES, PARTS_MAX, PartPool, PartWriter};
 use crate::store::rate::RateLimiter;
 use crate::store::{ObjectKey, ObjectStore, PartTag, PutOptions, UploadId};
@@ -280,9 +280,35 @@ impl Uploader {
         }
         tags.sort_by_key(|tag| tag.number);
         if let Progress::Begun(upload) = &*progress {
-            self.store.complete_upload(&self.key, upload, &tags).await?;
+            self.complete(upload, &tags, size).await?;
         }
         Ok(self.uploaded(size, hash, number))
+    }
+
+    async fn complete(
+        &self,
+        upload: &UploadId,
+        tags: &[PartTag],
+        size: u64,
+    ) -> Result<(), UploadError> {
+        let put = &self.options.put;
+        let completed = self
+            .store
+            .complete_upload(&self.key, upload, tags, put)
+            .await;
+        match completed {
+            // Nobody else writes under a key that is put without a condition: an object of this
+            // size is the one whose answer was lost.
+            Err(error) if error.kind == StoreErrorKind::Exists && !put.if_absent => {
+                let there = self.store.head(&self.key).await?;
+                if there.size == size {
+                    Ok(())
+                } else {
+                    Err(error.into())
+                }
+            }
+            completed => Ok(completed?),
+        }
     }
 
     async fn put_whole(&self, body: Bytes) -> Result<(), UploadError> {

@@ -144,6 +144,27 @@ async fn a_failed_request_ends_the_upload_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_completion_that_went_unheard_is_judged_by_what_is_there() {
+    for (length, is_ours) in [(5 * PART, true), (5 * PART - 1, false)] {
+        let bench = Bench::new();
+        let put = bench
+            .store
+            .put(
+                &ObjectKey::new("a"),
+                bytes(length).into(),
+                &PutOptions::default(),
+            )
+            .await;
+        put.unwrap();
+        let trouble = Trouble::Fails(StoreErrorKind::Exists);
+        bench.store.add(Script::next(Call::CompleteUpload, trouble));
+        let uploaded = bench.upload(bytes(5 * PART)).await;
+        assert_eq!(uploaded.is_ok(), is_ours, "{uploaded:?}");
+        assert_eq!(bench.stored().await, Some(bytes(length)));
+    }
+}
+
+#[tokio::test]
 async fn an_upload_whose_id_was_lost_is_found_and_aborted() {
     let bench = Bench::new();
     bench
