@@ -5,6 +5,7 @@
 //! [`retry`] wraps every engine with timeouts, backoff and a limit, so that there is one place
 //! where a request is made again.
 
+pub mod azure;
 pub mod config;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
@@ -12,7 +13,6 @@ pub mod download;
 pub mod error;
 #[cfg(any(test, feature = "test-util"))]
 pub mod faulty;
-#[expect(dead_code, reason = "the engines of Azure and Google come next")]
 mod http;
 pub mod local;
 pub mod memory;

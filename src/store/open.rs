@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::store::ObjectStore;
+use crate::store::azure::AzureStore;
 use crate::store::config::StoreConfig;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::local::LocalStore;
@@ -38,7 +39,7 @@ pub async fn open_with(
         StoreConfig::Local(local) => Arc::new(LocalStore::new(local.clone())),
         StoreConfig::Memory => Arc::new(MemoryStore::new()),
         StoreConfig::S3(s3) => Arc::new(S3Store::new(s3).await),
-        StoreConfig::Azure(azure) => return Err(not_served(&azure.container)),
+        StoreConfig::Azure(azure) => Arc::new(AzureStore::new(azure)?),
         StoreConfig::Gcs(gcs) => return Err(not_served(&gcs.bucket)),
     };
     Ok(Arc::new(Retrying::new(engine, policy)))

@@ -35,6 +35,10 @@ impl HttpService for CredentialConnector {
         let answer = self.0.send(http::Request::from_parts(head, body)).await;
         let (head, body) = answer.map_err(translated)?.into_parts();
         let body = body.collect(ANSWER_BYTES_MAX).await.map_err(translated)?;
+        if !head.status.is_success() {
+            // Said here, where the kind of failure is known, and found again by its type.
+            return Err(translated(HttpError::refused(head.status, &body)));
+        }
         let body = Full::<Bytes>::new(body).map_err(|never| match never {});
         Ok(HttpResponse::from_parts(head, HttpResponseBody::new(body)))
     }

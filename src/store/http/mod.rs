@@ -22,7 +22,6 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 pub(super) use body::ResponseBody;
-#[expect(unused_imports, reason = "the engines of Azure and Google come next")]
 pub(super) use credentials::CredentialConnector;
 pub(super) use error::HttpError;
 

@@ -1,0 +1,116 @@
+//! Reading blobs, and what is known of them.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName, LAST_MODIFIED};
+use http::{HeaderMap, Method};
+
+use super::fault::{self, Request};
+use super::wire::Call;
+use super::{AzureStore, xml};
+use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::http::ResponseBody;
+use crate::store::{ObjectBody, ObjectKey, ObjectMeta};
+
+impl AzureStore {
+    pub(super) async fn get_body(
+        &self,
+        key: &ObjectKey,
+        range: Option<Range<u64>>,
+    ) -> Result<ObjectBody, StoreError> {
+        let request = self.request("get", key.as_str());
+        let mut call = Call::on_blob(Method::GET, key);
+        if let Some(range) = &range {
+            if range.is_empty() {
+                return Err(request.failed(StoreErrorKind::Range));
+            }
+            call = call.header(
+                "x-ms-range",
+                format!("bytes={}-{}", range.start, range.end - 1),
+            );
+        }
+        let answer = self.wire.send(&request, call).await?;
+        let (head, body) = answer.into_parts();
+        let sent = number(&head.headers, &CONTENT_LENGTH);
+        // An answer to a range says the whole size behind the slash.
+        let size = match text(&head.headers, &CONTENT_RANGE) {
+            Some(range) => range
+                .rsplit_once('/')
+                .and_then(|(_, size)| size.parse().ok()),
+            None => sent,
+        };
+        let size = size
+            .ok_or_else(|| request.explained(StoreErrorKind::Corrupt, "no size in the answer"))?;
+        let wanted = range.map_or(size, |range| {
+            range.end.min(size).saturating_sub(range.start)
+        });
+        if sent != Some(wanted) {
+            return Err(request.explained(
+                StoreErrorKind::Corrupt,
+                format!("asked for {wanted} bytes, the answer has another length"),
+            ));
+        }
+        Ok(ObjectBody {
+            meta: meta(key, size, &head.headers),
+            chunks: chunks_of(request, body, wanted),
+        })
+    }
+}
+
+/// What a HEAD says of a blob.
+pub(super) fn meta_of_head(
+    request: &Request,
+    key: &ObjectKey,
+    headers: &HeaderMap,
+) -> Result<ObjectMeta, StoreError> {
+    let size = number(headers, &CONTENT_LENGTH)
+        .ok_or_else(|| request.explained(StoreErrorKind::Corrupt, "no size in the answer"))?;
+    Ok(meta(key, size, headers))
+}
+
+fn meta(key: &ObjectKey, size: u64, headers: &HeaderMap) -> ObjectMeta {
+    ObjectMeta {
+        key: key.clone(),
+        size,
+        etag: text(headers, &ETAG).map(fault::plain_etag),
+        modified: xml::time(text(headers, &LAST_MODIFIED)),
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
+    text(headers, name)?.trim().parse().ok()
+}
+
+/// The body's bytes, all of them: fewer or more than `wanted` are an error.
+fn chunks_of(
+    request: Request,
+    body: ResponseBody,
+    wanted: u64,
+) -> BoxStream<'static, Result<Bytes, StoreError>> {
+    let begin = (body.chunks(), wanted, request);
+    stream::try_unfold(begin, |(mut chunks, missing, request)| async move {
+        match chunks.next().await {
+            Some(Ok(chunk)) => {
+                let got = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+                let missing = missing.checked_sub(got).ok_or_else(|| {
+                    request.explained(StoreErrorKind::Corrupt, "more bytes than asked for")
+                })?;
+                Ok(Some((chunk, (chunks, missing, request))))
+            }
+            Some(Err(error)) => Err(request.unanswered(error)),
+            None if missing == 0 => Ok(None),
+            None => Err(request.explained(
+                StoreErrorKind::Unreachable,
+                format!("the answer broke off {missing} bytes before its end"),
+            )),
+        }
+    })
+    .boxed()
+}

@@ -1,0 +1,1 @@
+//! The engine against answers that no emulator gives.
