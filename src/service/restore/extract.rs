@@ -6,10 +6,10 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::fs::{self, FileTimes, Permissions};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use tar::{EntryType, Header};
 use tokio_util::sync::CancellationToken;
 
+use crate::service::restore::disk_file::{DiskBuffer, DiskFile};
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::marker::Marker;
 use crate::service::restore::members::{self, Place};
@@ -68,6 +69,8 @@ pub(crate) struct Landing<'a> {
     pub(crate) piece: u32,
     /// Which piece each file at the root came from; shared by all pieces.
     pub(crate) root_files: &'a Mutex<HashMap<PathBuf, u32>>,
+    /// How much is written at a time.
+    pub(crate) write_bytes: usize,
     /// Present when files are to belong to their owners in the archive.
     pub(crate) owners: Option<&'a Owners>,
     /// Where is noted what appears in the data directory.
@@ -99,7 +102,7 @@ pub(crate) fn extract(
     let mut writer = MemberWriter {
         landing,
         verified: PathBuf::new(),
-        buffer: vec![0; 256 << 10],
+        buffer: DiskBuffer::new(landing.write_bytes),
         extracted: Extracted::default(),
     };
     {
@@ -119,7 +122,7 @@ pub(crate) fn extract(
             return Err(ExtractError::Cancelled);
         }
         if watched
-            .read(&mut writer.buffer)
+            .read(writer.buffer.space())
             .map_err(ExtractError::Read)?
             == 0
         {
@@ -148,7 +151,7 @@ struct MemberWriter<'a> {
     landing: &'a Landing<'a>,
     /// The directory last seen to be one, with all above it, links excluded.
     verified: PathBuf,
-    buffer: Vec<u8>,
+    buffer: DiskBuffer,
     extracted: Extracted,
 }
 
@@ -241,15 +244,15 @@ impl MemberWriter<'_> {
         entry: &mut tar::Entry<'_, R>,
     ) -> Result<(), ExtractError> {
         let path = self.make_way(relative, entry.header())?;
-        let mut file = create_new(&path).map_err(cannot("create", &path))?;
         let size = entry.size();
+        let mut file = DiskFile::create(&path, size).map_err(cannot("create", &path))?;
         let mut copied = 0;
         loop {
-            let count = entry.read(&mut self.buffer).map_err(ExtractError::Read)?;
+            let count = self.buffer.fill(&mut *entry).map_err(ExtractError::Read)?;
             if count == 0 {
                 break;
             }
-            file.write_all(&self.buffer[..count])
+            file.write(&mut self.buffer, count)
                 .map_err(cannot("write", &path))?;
             copied += u64::try_from(count)
                 .map_err(|error| ExtractError::Read(io::Error::other(error)))?;
@@ -268,6 +271,7 @@ impl MemberWriter<'_> {
         self.extracted.bytes += copied;
         let modified = modified(entry)?;
         let mode = entry.header().mode().map_err(ExtractError::Read)? & 0o777;
+        let file = file.file();
         file.set_permissions(Permissions::from_mode(mode))
             .and_then(|()| file.set_times(FileTimes::new().set_modified(modified)))
             .map_err(cannot("set the attributes of", &path))?;
@@ -350,14 +354,6 @@ impl MemberWriter<'_> {
         std::os::unix::fs::lchown(path, Some(user), Some(group))
             .map_err(cannot("set the owner of", path))
     }
-}
-
-fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
 }
 
 fn link_name<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Vec<u8>, ExtractError> {

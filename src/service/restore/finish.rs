@@ -3,7 +3,7 @@
 //!
 //! Not here: extraction. Everything here blocks and belongs on a blocking thread.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use crate::pgfile::control::{ControlFile, ControlFileError};
 use crate::service::restore::configuration;
 use crate::service::restore::directories::{Footprint, sync_directory};
 use crate::service::restore::error::RestoreError;
+use crate::service::restore::file_systems::FileSystems;
 use crate::service::restore::members::{CONTROL, CONTROL_HELD, DIRECTORIES};
 use crate::service::restore::plan::RestorePlan;
 use crate::service::restore::settings::{RecoverySettings, conf_string};
@@ -34,6 +35,7 @@ const PLACE_FILES: [&str; 2] = ["hba_file", "ident_file"];
 pub(crate) fn finish(
     plan: &RestorePlan,
     footprint: &Footprint,
+    file_systems: &FileSystems,
 ) -> Result<Vec<String>, RestoreError> {
     let mut finish = Finish {
         plan,
@@ -48,7 +50,7 @@ pub(crate) fn finish(
     finish.write_recovery_settings()?;
     finish.write("recovery.signal", b"")?;
     finish.write(CHECK_EMPTY_ARCHIVE, b"")?;
-    finish.sync()?;
+    file_systems.sync()?;
     footprint
         .marker()
         .note_control(blake3::hash(&control).to_hex().as_str())?;
@@ -302,28 +304,5 @@ impl Finish<'_> {
         };
         std::os::unix::fs::lchown(path, Some(user), Some(group))
             .map_err(RestoreError::local("set the owner of", path))
-    }
-
-    /// Makes all that was written durable: one call for each file system.
-    fn sync(&self) -> Result<(), RestoreError> {
-        let mut synced = Vec::new();
-        let tablespaces = self
-            .plan
-            .tablespaces
-            .iter()
-            .map(|tablespace| &tablespace.new);
-        for path in std::iter::once(&self.plan.pgdata).chain(tablespaces) {
-            let directory = File::open(path).map_err(RestoreError::local("open", path))?;
-            let device = directory
-                .metadata()
-                .map_err(RestoreError::local("look at", path))?
-                .dev();
-            if !synced.contains(&device) {
-                rustix::fs::syncfs(&directory)
-                    .map_err(|error| RestoreError::local("sync", path)(error.into()))?;
-                synced.push(device);
-            }
-        }
-        Ok(())
     }
 }

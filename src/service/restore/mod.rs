@@ -6,8 +6,10 @@
 pub mod archives;
 mod configuration;
 pub mod directories;
+mod disk_file;
 pub mod error;
 mod extract;
+mod file_systems;
 mod finish;
 mod marker;
 mod members;

@@ -16,6 +16,7 @@ use crate::service::restore::archives::PlannedArchive;
 use crate::service::restore::directories::Footprint;
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::extract::{ExtractError, Extracted, Landing, extract};
+use crate::service::restore::file_systems::FileSystems;
 use crate::service::restore::finish;
 use crate::service::restore::marker::Marker;
 use crate::service::restore::owners::Owners;
@@ -28,6 +29,10 @@ const BUFFER_BYTES: usize = 36 << 20;
 const PART_BYTES_MIN: usize = 1 << 20;
 const PART_BYTES_MAX: usize = 8 << 20;
 const PARTS_AHEAD: usize = 3;
+/// Memory for what is about to be written, shared likewise.
+const WRITE_BYTES: usize = 8 << 20;
+const WRITE_BYTES_MIN: usize = 256 << 10;
+const WRITE_BYTES_MAX: usize = 4 << 20;
 /// Threads at most: the stores need some of the runtime's blocking threads, or nothing would come.
 const JOBS_MAX: usize = 64;
 
@@ -59,7 +64,7 @@ pub async fn run(
     on_bytes: OnBytes,
 ) -> Result<Restored, RestoreError> {
     let plan = Arc::new(plan);
-    let footprint = {
+    let (footprint, file_systems) = {
         let plan = Arc::clone(&plan);
         blocking(move || {
             let apart = plan
@@ -68,7 +73,15 @@ pub async fn run(
                 .filter(|tablespace| !is_inside(&plan, &tablespace.new));
             let tablespaces: Vec<PathBuf> =
                 apart.map(|tablespace| tablespace.new.clone()).collect();
-            Footprint::claim(&plan.pgdata, &tablespaces)
+            let footprint = Footprint::claim(&plan.pgdata, &tablespaces)?;
+            let roots = std::iter::once(&plan.pgdata).chain(&tablespaces);
+            match FileSystems::open(roots.map(PathBuf::as_path)) {
+                Ok(file_systems) => Ok((footprint, file_systems)),
+                Err(error) => {
+                    footprint.clear();
+                    Err(error)
+                }
+            }
         })
         .await?
     };
@@ -79,7 +92,9 @@ pub async fn run(
             if cancel.is_cancelled() {
                 return Err(RestoreError::Cancelled);
             }
-            restored.notes.extend(finish::finish(&plan, &footprint)?);
+            restored
+                .notes
+                .extend(finish::finish(&plan, &footprint, &file_systems)?);
             Ok(restored)
         });
         if finished.is_err() {
@@ -113,6 +128,7 @@ struct Shared {
     owners: Option<Owners>,
     marker: Arc<Marker>,
     download: DownloadOptions,
+    write_bytes: usize,
     on_bytes: OnBytes,
 }
 
@@ -147,6 +163,7 @@ async fn fill(
             parts_ahead: PARTS_AHEAD,
             cancel: stop.clone(),
         },
+        write_bytes: (WRITE_BYTES / workers).clamp(WRITE_BYTES_MIN, WRITE_BYTES_MAX),
         on_bytes,
     });
     let mut threads = JoinSet::new();
@@ -227,6 +244,7 @@ impl Shared {
             },
             piece: name.piece,
             root_files: &self.root_files,
+            write_bytes: self.write_bytes,
             owners: self.owners.as_ref(),
             marker: &self.marker,
             cancel: &self.download.cancel,
