@@ -10,21 +10,25 @@ import os
 import shutil
 import signal
 import sys
+import time
 from datetime import datetime, timezone
 
+import bars
 import limits
 import machine
+import memory
 import pieces
 import report
 import tools
 
-PIECES = ("wal", "backup", "restore", "backlog", "limits")
+PIECES = ("wal", "backup", "restore", "backlog", "memory", "limits")
 
 
 def options():
     parser = argparse.ArgumentParser(prog="benches/peers/run.sh")
     parser.add_argument("--rounds", type=int, default=None, help="rounds (default 5; small: 1)")
     parser.add_argument("--scale", type=int, default=None, help="of pgbench (default 135: 2 GB)")
+    parser.add_argument("--minutes", type=int, default=45, help="when no slow run is begun again")
     parser.add_argument("--small", action="store_true", help="a smoke test of some seconds")
     parser.add_argument("--out", help="write the tables to this file as well")
     parser.add_argument("--scratch", default="/var/tmp", help="where the servers' files go")
@@ -80,7 +84,8 @@ def introduction(bench, opts, programs):
         "after its load, quiet while backed up; the page cache is warm",
         "- Store: MinIO on the loopback, on the same cores; http for Barman, TLS for pgBackRest "
         "(which has no other), Cellarman beside each on the same transport",
-        f"- {opts.rounds} rounds, the tools in turn (a run over {pieces.SLOW_S} s: 2); medians, RSS the highest of all rounds; CPU and RSS of "
+        f"- {opts.rounds} rounds, the tools in turn (a pair with a run over {pieces.SLOW_S} s: at least 2, more while "
+        f"{opts.minutes} minutes are not over); medians, RSS the highest of all rounds; CPU and RSS of "
         "all processes of the command, with pages that processes share counted in each; servers not counted",
         f"- Parallelism: --jobs {tools.JOBS}, -J {tools.JOBS}, process-max={tools.JOBS}",
     ]
@@ -88,43 +93,79 @@ def introduction(bench, opts, programs):
     return "\n".join(lines)
 
 
-def run_pieces(bench, opts, paper):
-    tables = []
+NOTES = {
+    "wal": (
+        "One 16 MiB WAL segment by a cold command",
+        "Full of pgbench's changes, in the page cache, nothing else waiting; stored: per segment.",
+    ),
+    "backup": (
+        "Base backup",
+        "From the command's start to its end, the wait for the last WAL segment included. Barman's "
+        "gzip level is 9 and cannot be changed. Barman does not verify page checksums; the others do.",
+    ),
+    "restore": (
+        "Restore",
+        "Into an empty directory, on the disk at the end: `sync -f` is added to Barman's time.",
+    ),
+    "backlog": (
+        "Backlog of {} WAL segments",
+        "One command per segment as PostgreSQL's archiver calls it; Cellarman with --jobs 2 and "
+        "pgBackRest with archive-async look ahead, Barman cannot; stored: all of them.",
+    ),
+}
 
-    def piece(title, note, groups):
-        tables.append((title, groups))
-        load = os.getloadavg()[2]
-        note += f" Load average of the last 15 minutes: {load:.1f}."
-        paper.emit(report.table(title, note, groups))
 
+def run_pieces(bench, opts):
+    """The pieces of work whose runs are compared: name to groups."""
+    tables = {}
     if "wal" in opts.pieces:
-        piece(
-            "One 16 MiB WAL segment by a cold command",
-            "Full of pgbench's changes, in the page cache, nothing else waiting; stored: per segment.",
-            pieces.archive_one_segment(bench),
-        )
+        tables["wal"] = pieces.archive_one_segment(bench)
     if "backup" in opts.pieces:
-        groups = pieces.back_up(bench)
-        piece(
-            "Base backup",
-            "From the command's start to its end, the wait for the last WAL segment included. Barman's "
-            "gzip level is 9 and cannot be changed. Barman does not verify page checksums; the others do.",
-            groups,
-        )
-        if "restore" in opts.pieces:
-            piece(
-                "Restore",
-                "Into an empty directory, on the disk at the end: `sync -f` is added to Barman's time.",
-                pieces.restore(bench, groups),
-            )
+        tables["backup"] = pieces.back_up(bench)
+    if "restore" in opts.pieces:
+        tables["restore"] = pieces.restore(bench, tables["backup"])
     if "backlog" in opts.pieces:
-        piece(
-            f"Backlog of {opts.backlog} WAL segments",
-            "One command per segment as PostgreSQL's archiver calls it; Cellarman with --jobs 2 and "
-            "pgBackRest with archive-async look ahead, Barman cannot; stored: all of them.",
-            pieces.archive_backlog(bench, opts.backlog),
-        )
+        tables["backlog"] = pieces.archive_backlog(bench, opts.backlog)
     return tables
+
+
+def tables_text(tables, opts):
+    texts = []
+    for name, groups in tables.items():
+        title, note = NOTES[name]
+        texts.append(report.table(title.format(opts.backlog), note, groups))
+    return "\n".join(texts)
+
+
+def run_all(bench, opts, helpers, begin):
+    """Everything that was asked for: (what is to be printed, what failed)."""
+    dropper, limiter, servers = helpers
+    tables = run_pieces(bench, opts)
+    # For whoever waits, and in case the rest does not come to its end.
+    print(tables_text(tables, opts), file=sys.stderr, flush=True)
+    limited, found, total = None, [], 0
+    if "memory" in opts.pieces:
+        limited = memory.under_limit(bench, limiter, dropper)
+    if "limits" in opts.pieces:
+        restored = [group.ours[0] for group in tables.get("restore", ())]
+        restored = [run for run in restored if run.samples and not run.problem]
+        total, found = limits.measure_limits(bench, dropper, servers, restored)
+    pieces.catch_up(bench, begin + opts.minutes * 60)
+    texts = [tables_text(tables, opts)]
+    if limited is not None:
+        texts.append(report.limited_table(limited))
+    if found:
+        texts.append(report.limits_table(total, found))
+    texts.append(report.bars_table(bars.judge(tables, found, total, limited)))
+    load = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    texts.append(f"\n{(time.monotonic() - begin) / 60:.0f} minutes; load average at the end {load}.")
+    failed = report.failures(tables)
+    failed += [
+        f"memory: {result.label}: {result.problem}"
+        for result in limited or ()
+        if result.problem and result.problem.startswith("failed")
+    ]
+    return "\n".join(texts), failed
 
 
 def end_by_signal(number, _):
@@ -134,6 +175,7 @@ def end_by_signal(number, _):
 
 
 def main():
+    begin = time.monotonic()
     opts = options()
     check_space(opts)
     out = open(opts.out, "w", encoding="utf-8") if opts.out else None
@@ -143,7 +185,7 @@ def main():
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end_by_signal)
     worker = machine.Worker(scratch)
-    dropper = machine.CacheDropper()
+    dropper, limiter = machine.CacheDropper(), memory.MemoryLimiter()
     minio = f"{opts.cache}/bin/minio"
     http, tls = (machine.Minio(minio, scratch, transport) for transport in ("http", "tls"))
     cluster, failed = None, []
@@ -163,9 +205,8 @@ def main():
         bench.segments = cluster.load(opts.scale, wanted, 1 if opts.small else 5)
         paper = report.Report(out)
         paper.emit(introduction(bench, opts, programs))
-        failed = report.failures(run_pieces(bench, opts, paper))
-        if "limits" in opts.pieces:
-            paper.emit(report.limits_table(*limits.measure_limits(bench, dropper, http, tls)))
+        text, failed = run_all(bench, opts, (dropper, limiter, (http, tls)), begin)
+        paper.emit(text)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         worker.stop()

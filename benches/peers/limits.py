@@ -7,9 +7,11 @@ import mmap
 import os
 import shlex
 import shutil
+import subprocess
 import time
 from dataclasses import dataclass, field
 
+from machine import BenchError
 from s3 import PART_BYTES
 from tools import JOBS
 
@@ -22,6 +24,8 @@ class Limit:
 
     title: str
     bytes: int
+    # What the bars call it.
+    key: str | None = None
     walls: list = field(default_factory=list)
     cpus: list = field(default_factory=list)
     problem: str | None = None
@@ -50,8 +54,8 @@ def make_sample(files, total, path):
     return os.path.getsize(path)
 
 
-def measure_limits(bench, dropper, http, tls):
-    """All limits, in the order of the table."""
+def measure_limits(bench, dropper, servers, restores):
+    """All limits, in the order of the table; `restores`: the runs of ours that were restored."""
     files = database_files(bench.cluster.pgdata)
     total = sum(size for _, size in files)
     sample = f"{bench.scratch}/sample"
@@ -59,8 +63,9 @@ def measure_limits(bench, dropper, http, tls):
     rounds = min(3, bench.options.rounds)
     limits = read_limits(bench, dropper, files, total, rounds)
     limits += compress_limits(bench, sample, size, rounds)
-    limits += transfer_limits(bench, sample, size, (http, tls), rounds)
+    limits += transfer_limits(bench, sample, size, servers, rounds)
     limits.append(fsync_limit(bench, sample, size, rounds))
+    limits += [restore_limit(bench, run, total, rounds) for run in restores]
     start = Limit("start and end a program that does nothing", 0)
     shell(bench, start, "true", 20, direct=True)
     os.remove(sample)
@@ -86,7 +91,7 @@ def read_limits(bench, dropper, files, total, rounds):
     with open(listing, "w") as file:
         file.write("".join(f"{path}\0" for path, _ in files))
     script = f"xargs -0 cat <{listing} >/dev/null"
-    warm = shell(bench, Limit("read only, page cache warm", total), script, rounds)
+    warm = shell(bench, Limit("read only, page cache warm", total, "read"), script, rounds)
     if not dropper.drop():
         return [warm]
     cold = Limit("read only, page cache dropped", total)
@@ -125,13 +130,14 @@ def transfer_limits(bench, sample, size, servers, rounds):
         ]
         for server in servers:
             way = f"{server.transport}, {JOBS} connections"
-            put = Limit(f"PUT only, parts of 8 MiB, {way}", size)
+            put = Limit(f"PUT only, parts of 8 MiB, {way}", size, f"put-parts-{server.transport}")
             get = Limit(f"GET only, ranges of 8 MiB, {way}", size)
             for _ in range(rounds):
                 timed(put, lambda: server.bucket.put_parts("limit", parts, JOBS))
                 timed(get, lambda: server.bucket.get_parts("limit", size, JOBS))
             server.bucket.delete_all("limit")
-            one = Limit(f"PUT only, one segment, new connection, {server.transport}", 16 << 20)
+            title = f"PUT only, one segment, new connection, {server.transport}"
+            one = Limit(title, 16 << 20, f"put-one-{server.transport}")
             with open(bench.segments[0], "rb") as segment:
                 body = segment.read()
             for _ in range(20):
@@ -160,3 +166,43 @@ def fsync_limit(bench, sample, size, rounds):
     shell(bench, limit, script, rounds, before=before)
     os.remove(target)
     return limit
+
+
+def restore_limit(bench, run, total, rounds):
+    """What a restore cannot go without: GET, decompress, write, and all of it on the disk."""
+    codec = run.compression.partition(":")[0]
+    words = {"none": "", "gzip": "gzip -dc, ", "zstd": "zstd -dc, ", "lz4": "lz4 -dc, "}
+    way = f"{run.tool.minio.transport}, {JOBS} connections"
+    limit = Limit(f"GET, {words[codec]}write and sync, {run.compression}, {way}", total)
+    if run.tool.minio.transport == "http":
+        limit.key = f"restore-{codec}"
+    bucket, folder = run.tool.minio.bucket, f"{bench.scratch}/limit"
+    archive = f"base-{run.archive}"
+    prefix = run.tool.base_prefix(archive) + run.tool.last_backup(archive)
+    keys = [key for key, _ in bucket.list(f"{prefix}/") if "/data" in key]
+    command = words[codec].rstrip(", ").split()
+    for _ in range(rounds):
+        os.mkdir(folder)
+        os.sync()
+
+        def fetch():
+            bucket.in_parallel(lambda *item: fetch_one(bucket, command, folder, item), keys, JOBS)
+            subprocess.run(["sync", "-f", folder], check=True)
+
+        timed(limit, fetch)
+        shutil.rmtree(folder)
+    limit.cpus = []  # That of the children is not in it.
+    return limit
+
+
+def fetch_one(bucket, command, folder, item):
+    connection, key = item
+    with open(f"{folder}/{os.path.basename(key)}", "wb", buffering=0) as target:
+        if not command:
+            bucket.get_into(connection, key, target.write)
+            return
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=target) as process:
+            bucket.get_into(connection, key, process.stdin.write)
+            process.stdin.close()
+        if process.returncode != 0:
+            raise BenchError(f"{' '.join(command)}: exit code {process.returncode}")

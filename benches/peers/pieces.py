@@ -9,13 +9,15 @@ Not here: command lines (tools.py), tables (report.py).
 import os
 import shutil
 import sys
+import time
 from dataclasses import dataclass, field
 
 from machine import BenchError, CommandError
 from tools import Barman, Cellarman, PgBackRest
 
-# A run that takes longer than this is done twice, however many rounds there are.
-SLOW_S = 120
+# A pair with a run that takes longer than this is done twice, and again at the end while there
+# is time.
+SLOW_S = 60
 
 
 @dataclass
@@ -41,9 +43,20 @@ class Group:
     ours: list
     peer: Run
 
+    @property
+    def runs(self):
+        return [*self.ours, self.peer]
+
     def in_turn(self, round_number):
-        runs = [*self.ours, self.peer]
-        return runs if round_number % 2 == 0 else runs[::-1]
+        return self.runs if round_number % 2 == 0 else self.runs[::-1]
+
+    def is_slow(self):
+        last = [run.samples[-1]["wall_s"] for run in self.runs if run.samples and not run.problem]
+        return max(last, default=0) > SLOW_S
+
+    def round_s(self):
+        """How long one more round will take, with what is around it."""
+        return sum(run.samples[-1]["wall_s"] for run in self.runs if run.samples) * 1.2 + 5
 
 
 @dataclass
@@ -56,6 +69,8 @@ class Bench:
     tools: list
     segments: list
     scratch: str
+    # (group, its next round, what is done in it), for the end.
+    put_off: list = field(default_factory=list)
 
     def tool(self, kind, transport):
         return next(t for t in self.tools if isinstance(t, kind) and t.minio.transport == transport)
@@ -80,17 +95,40 @@ def say(text):
 
 def take_turns(bench, groups, rounds, act):
     """Calls `act(run, round)` for each; a run that fails is reported and left out from then on."""
+    waiting = set()
     for round_number in range(rounds):
-        for group in groups:
-            for run in group.in_turn(round_number):
-                if run.problem or (len(run.samples) >= 2 and run.samples[-1]["wall_s"] > SLOW_S):
-                    continue
-                try:
-                    act(run, round_number)
-                except (BenchError, CommandError) as error:
-                    run.problem = f"failed: {error}"
-                    say(f"{run.label}: {run.problem}")
+        for index, group in enumerate(groups):
+            if round_number >= 2 and group.is_slow():
+                if index not in waiting:
+                    bench.put_off.append((group, round_number, act))
+                waiting.add(index)
+            elif index not in waiting:
+                take_one_turn(group, round_number, act)
         say(f"{act.__name__}: round {round_number + 1} of {rounds} is done")
+
+
+def take_one_turn(group, round_number, act):
+    for run in group.in_turn(round_number):
+        if run.problem:
+            continue
+        try:
+            act(run, round_number)
+        except (BenchError, CommandError) as error:
+            run.problem = f"failed: {error}"
+            say(f"{run.label}: {run.problem}")
+
+
+def catch_up(bench, deadline):
+    """The rounds that were put off, as many of them as end before the deadline."""
+    for round_number in range(2, bench.options.rounds):
+        for group, begin, act in bench.put_off:
+            if round_number < begin:
+                continue
+            if time.monotonic() + group.round_s() > deadline:
+                say(f"{group.peer.label}: no time for round {round_number + 1}")
+                continue
+            take_one_turn(group, round_number, act)
+            say(f"{act.__name__}, {group.peer.label}: round {round_number + 1} is done")
 
 
 def pg_wal(bench, folder):
@@ -181,7 +219,7 @@ def back_up(bench):
     if bench.options.small:
         plan = [(Barman, "lz4", ()), (PgBackRest, "zstd:1", ())]
     else:
-        plan = [(Barman, "none", ()), (Barman, "gzip", ("gzip:6",)), (Barman, "snappy", ())]
+        plan = [(Barman, "none", ()), (Barman, "gzip", ()), (Barman, "snappy", ())]
         plan += [(Barman, "lz4", ()), (PgBackRest, "zstd:1", ())]
     groups = [bench.group(kind, word, True, extra) for kind, word, extra in plan]
 

@@ -108,11 +108,47 @@ def limits_table(total, limits):
     return "\n".join(lines)
 
 
+def limited_table(results):
+    """The commands that ran under a limit of memory."""
+    lines = [
+        "\n## Under a memory limit of 128 MiB\n",
+        "Held by a control group, page cache included; the cache was empty at the start. Hits: how "
+        "often the kernel had to take pages back to stay below it.\n",
+        "| Command | Wall | CPU | RSS | Peak of the group | Hits | Killed |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for result in results:
+        if result.problem or not result.sample:
+            reason = (result.problem or "no sample").splitlines()[0].replace("|", "/")[:200]
+            lines.append(f"| {result.label} | not run: {reason} |" + " |" * 5)
+            continue
+        peak = result.figures["peak"]
+        cells = [
+            result.label,
+            seconds(result.sample["wall_s"]),
+            seconds(result.sample["cpu_s"]),
+            f"{result.sample['largest_rss'] / MIB:.1f} MiB",
+            f"{peak / MIB:.1f} MiB" if peak is not None else "–",
+            str(result.figures["hits"]),
+            str(result.figures["kills"]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def bars_table(rows):
+    """What is judged."""
+    words = {True: "met", False: "**missed**", None: "not judged"}
+    lines = ["\n## Bars\n", "| Bar | Seen | |", "|---|---|---|"]
+    lines += [f"| {bar} | {seen} | {words[holds]} |" for bar, seen, holds in rows]
+    return "\n".join(lines)
+
+
 def failures(tables):
     """The runs that were tried and failed, as text."""
     return [
         f"{title}: {run.label}: {run.problem}"
-        for title, groups in tables
+        for title, groups in tables.items()
         for group in groups
         for run in (*group.ours, group.peer)
         if run.problem and run.problem.startswith("failed")

@@ -138,6 +138,16 @@ class Bucket:
 
         self.in_parallel(get, range(0, size, PART_BYTES), connections)
 
+    def get_into(self, connection, key, write):
+        """Reads an object whole over one connection, stretch by stretch."""
+        path = urllib.parse.quote(f"/{self.bucket}/{key}")
+        connection.request("GET", path, headers=self.sign("GET", path, ""))
+        answer = connection.getresponse()
+        while stretch := answer.read(1 << 20):
+            write(stretch)
+        if answer.status != 200:
+            raise S3Error(f"GET {path}: {answer.status}")
+
     def in_parallel(self, act, items, connections):
         """Calls `act(connection, item)` for each item; the first error is raised."""
         queue, lock, errors = iter(items), threading.Lock(), []

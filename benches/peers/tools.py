@@ -105,19 +105,19 @@ class Cellarman(Tool):
             archive, "wal", "archive", "--compression", compression, *parallel, path
         )
 
-    def backup_argv(self, archive, compression):
+    def backup_argv(self, archive, compression, jobs=JOBS):
         return self.command(
             archive, "backup", "create", "--compression", compression,
-            "--jobs", str(JOBS), "--immediate-checkpoint",
+            "--jobs", str(jobs), "--immediate-checkpoint",
         )  # fmt: skip
 
     def forget_backups(self, archive):
         super().forget_backups(archive)
         self.minio.bucket.delete_all(f"cellarman/{archive}/cellarman/backups/")
 
-    def restore_argv(self, archive, backup, folder):
+    def restore_argv(self, archive, backup, folder, jobs=JOBS):
         return self.command(
-            archive, "restore", "--pgdata", folder, "--backup-id", backup, "--jobs", str(JOBS)
+            archive, "restore", "--pgdata", folder, "--backup-id", backup, "--jobs", str(jobs)
         )
 
 
