@@ -22,7 +22,6 @@ use http::Method;
 
 use self::blocks::Ended;
 use self::fault::Request;
-use self::upload_id::Upload;
 use self::wire::{Call, Wire};
 use crate::store::config::AzureConfig;
 use crate::store::error::{StoreError, StoreErrorKind};
@@ -129,12 +128,8 @@ impl ObjectStore for AzureStore {
     }
 
     /// Azure is not asked: an upload begins with its first block.
-    async fn begin_upload(
-        &self,
-        _: &ObjectKey,
-        options: &PutOptions,
-    ) -> Result<UploadId, StoreError> {
-        Ok(Upload::new(options).to_id())
+    async fn begin_upload(&self, _: &ObjectKey, _: &PutOptions) -> Result<UploadId, StoreError> {
+        Ok(upload_id::new())
     }
 
     async fn put_part(
@@ -152,8 +147,9 @@ impl ObjectStore for AzureStore {
         key: &ObjectKey,
         upload: &UploadId,
         parts: &[PartTag],
+        options: &PutOptions,
     ) -> Result<(), StoreError> {
-        self.put_block_list(key, upload, parts).await
+        self.put_block_list(key, upload, parts, options).await
     }
 
     /// Azure has no request that drops blocks: they stay, unseen, until a blob is put under the

@@ -6,72 +6,30 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::wire;
-use crate::store::{PutOptions, UploadId};
+use crate::store::UploadId;
 
-/// Hexadecimal digits of an upload's own name, and decimal digits of a block's number.
+/// Hexadecimal digits of an upload's name, and decimal digits of a block's number.
 const NAME_DIGITS: usize = 16;
 const NUMBER_DIGITS: usize = 5;
 
-/// An upload's own name and what its last request must say: nothing else remembers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Upload {
-    /// Unlike that of any other upload.
-    pub(super) name: String,
-    /// The blob may not be there yet.
-    pub(super) if_absent: bool,
-    /// Index tags, in the header's own form.
-    pub(super) tags: Option<String>,
+/// A new upload's id, unlike that of any other.
+pub(super) fn new() -> UploadId {
+    UploadId(format!("{:016x}", fastrand::u64(..)))
 }
 
-impl Upload {
-    /// A new one.
-    pub(super) fn new(options: &PutOptions) -> Self {
-        Self {
-            name: format!("{:016x}", fastrand::u64(..)),
-            if_absent: options.if_absent,
-            tags: wire::tags(&options.tags),
-        }
-    }
-
-    /// Its id: the name, a star if the blob may not be there yet, and the tags after a `?`.
-    pub(super) fn to_id(&self) -> UploadId {
-        let star = if self.if_absent { "*" } else { "" };
-        let tags = self.tags.as_deref().map(|tags| format!("?{tags}"));
-        UploadId(format!("{}{star}{}", self.name, tags.unwrap_or_default()))
-    }
-
-    /// The upload of that id, if the id is one of ours.
-    pub(super) fn of_id(id: &UploadId) -> Option<Self> {
-        let (head, tags) = match id.0.split_once('?') {
-            Some((head, tags)) => (head, Some(tags.to_owned())),
-            None => (id.0.as_str(), None),
-        };
-        let name = head.trim_end_matches('*');
-        is_name(name).then(|| Self {
-            name: name.to_owned(),
-            if_absent: name != head,
-            tags,
-        })
-    }
-
-    /// The id of block `number`. All ids of a blob's blocks must be equally long.
-    pub(super) fn block_id(&self, number: u32) -> String {
-        STANDARD.encode(format!("{}{number:05}", self.name))
-    }
+/// The id of block `number`. All ids of a blob's blocks must be equally long.
+pub(super) fn block_id(upload: &UploadId, number: u32) -> String {
+    STANDARD.encode(format!("{}{number:05}", upload.0))
 }
 
-/// The name of the upload that a block belongs to, unless another program has put it.
-pub(super) fn name_of_block(block_id: &str) -> Option<String> {
+/// The upload that a block belongs to, unless another program has put it.
+pub(super) fn of_block(block_id: &str) -> Option<UploadId> {
     let text = String::from_utf8(STANDARD.decode(block_id).ok()?).ok()?;
     let (name, number) = text.split_at_checked(NAME_DIGITS)?;
+    let is_name = name.bytes().all(|digit| digit.is_ascii_hexdigit());
     let is_number =
         number.len() == NUMBER_DIGITS && number.bytes().all(|digit| digit.is_ascii_digit());
-    (is_name(name) && is_number).then(|| name.to_owned())
-}
-
-fn is_name(text: &str) -> bool {
-    text.len() == NAME_DIGITS && text.bytes().all(|digit| digit.is_ascii_hexdigit())
+    (is_name && is_number).then(|| UploadId(name.to_owned()))
 }
 
 #[cfg(test)]
@@ -79,36 +37,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_says_what_the_last_request_needs() {
-        for (if_absent, tags) in [
-            (false, vec![]),
-            (true, vec![]),
-            (true, vec![("a b".to_owned(), "c?*&=".to_owned())]),
-        ] {
-            let options = PutOptions {
-                if_absent,
-                tags,
-                ..PutOptions::default()
-            };
-            let upload = Upload::new(&options);
-            assert_eq!(Upload::of_id(&upload.to_id()), Some(upload));
-        }
-        assert_eq!(Upload::of_id(&UploadId("foreign".to_owned())), None);
-    }
-
-    #[test]
     fn blocks_are_told_apart_by_upload_and_number() {
-        let (one, other) = (
-            Upload::new(&PutOptions::default()),
-            Upload::new(&PutOptions::default()),
-        );
-        assert_ne!(one.block_id(1), other.block_id(1));
-        assert_ne!(one.block_id(1), one.block_id(2));
-        assert_eq!(one.block_id(1).len(), one.block_id(10_000).len());
-        assert_eq!(name_of_block(&other.block_id(7)), Some(other.name));
+        let (one, other) = (new(), new());
+        assert_ne!(block_id(&one, 1), block_id(&other, 1));
+        assert_ne!(block_id(&one, 1), block_id(&one, 2));
+        assert_eq!(block_id(&one, 1).len(), block_id(&one, 10_000).len());
+        assert_eq!(of_block(&block_id(&other, 7)), Some(other));
         // The ids of Barman's blocks, and some that are no ids at all.
         for foreign in ["MDAwMDE=", "", "!", "AAAA"] {
-            assert_eq!(name_of_block(foreign), None, "{foreign}");
+            assert_eq!(of_block(foreign), None, "{foreign}");
         }
     }
 }
