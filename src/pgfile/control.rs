@@ -15,7 +15,7 @@ use crate::fault::{Fault, Kind};
 pub const CONTROL_BYTES_MIN: usize = 296;
 
 /// Where each version keeps its checksum, and so how much of the file that covers.
-const CHECKSUM_OFFSETS: [(u32, usize); 2] = [(1300, 288), (1800, 292)];
+pub const CHECKSUM_OFFSETS: [(u32, usize); 2] = [(1300, 288), (1800, 292)];
 
 /// What a cluster was doing when the file was last written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,6 +21,8 @@ pub mod request;
 pub mod run;
 pub mod settings;
 pub mod space;
+#[cfg(any(test, feature = "test-util"))]
+pub mod trial;
 pub mod words;
 
 #[cfg(test)]
