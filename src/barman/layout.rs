@@ -8,6 +8,7 @@
 //! <path>/<server>/wals/<16 hex>/<24 hex>[.partial|.<8 hex>.backup][.gz|.bz2|.xz|.snappy|.zst|.lz4]
 //! <path>/<server>/wals/<8 hex>.history[..]
 //! <path>/<server>/cellarman/..                 ours: Barman neither lists nor deletes it
+//! <path>/<server>/cellarman/catalog.jsonl.zst  derived: what the records said when last read
 //! ```
 //!
 //! Not here: what is in the objects, and requests to a store.

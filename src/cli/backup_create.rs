@@ -14,7 +14,6 @@ use clap::Args;
 use serde::Serialize;
 use tracing::{error, info, warn};
 
-use crate::barman::repository::CatalogEntry;
 use crate::barman::stored_objects::{DamagedFile, StoredObject};
 use crate::cli::backup_document::BackupDocument;
 use crate::cli::progress::Progress;
@@ -26,7 +25,6 @@ use crate::domain::timeline::TimelineId;
 use crate::fault::{AnyFault, Kind};
 use crate::postgres::connect::ConnectOptions;
 use crate::service::base_backup::{BackupReport, BackupRequest, BaseBackup, Stage, Watcher};
-use crate::service::catalog::SizedEntry;
 use crate::store::PutOptions;
 
 /// Names that Barman takes for something else.
@@ -146,14 +144,7 @@ fn show(report: &BackupReport, context: &Context) {
         output.line(line);
     }
     output.json(&CreateDocument {
-        backup: BackupDocument::from(&SizedEntry {
-            entry: CatalogEntry {
-                backup,
-                info: report.info.clone(),
-                keep: None,
-            },
-            stored_bytes,
-        }),
+        backup: BackupDocument::new(&backup, None, stored_bytes),
         copied_bytes: report.copied_bytes,
         copied_files: report.copied_files,
         seconds: report.took.as_secs_f64(),

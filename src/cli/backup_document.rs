@@ -5,9 +5,9 @@
 use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
 use serde::Serialize;
 
-use crate::domain::backup::{BackupKind, Keep};
+use crate::barman::repository::CatalogEntry;
+use crate::domain::backup::{Backup, BackupKind, Keep};
 use crate::domain::timeline::TimelineId;
-use crate::service::catalog::SizedEntry;
 
 /// One backup. What is not known is null.
 #[derive(Debug, Serialize)]
@@ -63,9 +63,15 @@ pub struct TablespaceDocument {
     pub location: String,
 }
 
-impl From<&SizedEntry> for BackupDocument {
-    fn from(sized: &SizedEntry) -> Self {
-        let backup = &sized.entry.backup;
+impl From<&CatalogEntry> for BackupDocument {
+    fn from(entry: &CatalogEntry) -> Self {
+        Self::new(&entry.backup, entry.keep, entry.stored.bytes)
+    }
+}
+
+impl BackupDocument {
+    /// What a backup says of itself, with what keeps it and what it takes in the store.
+    pub fn new(backup: &Backup, keep: Option<Keep>, stored_bytes: u64) -> Self {
         let tablespaces = backup
             .tablespaces
             .iter()
@@ -90,8 +96,8 @@ impl From<&SizedEntry> for BackupDocument {
             postgres_version: backup.version,
             segment_bytes: backup.segment_size.bytes(),
             cluster_bytes: backup.cluster_size,
-            stored_bytes: sized.stored_bytes,
-            keep: sized.entry.keep.map(Keep::as_str),
+            stored_bytes,
+            keep: keep.map(Keep::as_str),
             error: backup.error.clone(),
             tablespaces: tablespaces.collect(),
         }

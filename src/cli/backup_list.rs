@@ -6,11 +6,10 @@ use chrono::{DateTime, FixedOffset, Utc};
 use clap::Args;
 use serde::Serialize;
 
-use crate::barman::repository::Unreadable;
+use crate::barman::repository::{CatalogEntry, Unreadable};
 use crate::cli::backup_document::BackupDocument;
 use crate::cli::{Context, text};
 use crate::fault::AnyFault;
-use crate::service::catalog::{self, SizedEntry};
 
 const HEADER: [&str; 11] = [
     "ID",
@@ -48,7 +47,7 @@ struct UnreadableDocument {
 pub async fn run(_arguments: ListArguments, context: &Context) -> Result<ExitCode, AnyFault> {
     let (repository, output) = (&context.repository, context.output);
     let catalog = repository.list_backups().await?;
-    let backups = catalog::with_sizes(repository, &catalog).await?;
+    let backups = &catalog.backups;
     output.json(&ListDocument {
         server: repository.layout.server().to_string(),
         backups: backups.iter().map(BackupDocument::from).collect(),
@@ -62,7 +61,7 @@ pub async fn run(_arguments: ListArguments, context: &Context) -> Result<ExitCod
     } else {
         output.table(&HEADER, backups.iter().map(row).collect());
     }
-    for backup in backups.iter().map(|sized| &sized.entry.backup) {
+    for backup in backups.iter().map(|entry| &entry.backup) {
         if let Some(error) = backup.error.as_deref().filter(|error| !error.is_empty()) {
             output.line(format!("{} is {}: {error}", backup.id, backup.status));
         }
@@ -83,8 +82,8 @@ fn unreadable_document(unreadable: &Unreadable) -> UnreadableDocument {
     }
 }
 
-fn row(sized: &SizedEntry) -> Vec<String> {
-    let backup = &sized.entry.backup;
+fn row(entry: &CatalogEntry) -> Vec<String> {
+    let backup = &entry.backup;
     let dash = || "-".to_owned();
     vec![
         backup.id.to_string(),
@@ -93,14 +92,11 @@ fn row(sized: &SizedEntry) -> Vec<String> {
         moment(backup.begin_time),
         moment(backup.end_time),
         backup.cluster_size.map_or_else(dash, text::size),
-        text::size(sized.stored_bytes),
+        text::size(entry.stored.bytes),
         backup.timeline.map_or_else(dash, |t| t.to_string()),
         backup.begin_wal.map_or_else(dash, |s| s.to_string()),
         backup.end_wal.map_or_else(dash, |s| s.to_string()),
-        sized
-            .entry
-            .keep
-            .map_or_else(dash, |k| k.as_str().to_owned()),
+        entry.keep.map_or_else(dash, |k| k.as_str().to_owned()),
     ]
 }
 

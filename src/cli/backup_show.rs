@@ -5,12 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::barman::backup_info::BackupInfo;
-use crate::barman::repository::StoredArchive;
+use crate::barman::repository::{BackupRecord, StoredArchive};
 use crate::cli::backup_document::{BackupDocument, kind_word};
 use crate::cli::{Context, text};
 use crate::fault::AnyFault;
-use crate::service::catalog::SizedEntry;
 
 /// The arguments.
 #[derive(Debug, Args)]
@@ -45,20 +43,17 @@ struct ArchiveDocument {
 pub async fn run(arguments: ShowArguments, context: &Context) -> Result<ExitCode, AnyFault> {
     let (repository, output) = (&context.repository, context.output);
     let id = repository.resolve(&arguments.backup).await?;
-    let sized = SizedEntry {
-        entry: repository.backup(&id).await?,
-        stored_bytes: repository.stored_bytes(&id).await?,
-    };
-    let archives = repository.archives(&id).await?;
-    let info = &sized.entry.info;
+    let record = repository.backup(&id).await?;
+    let contents = repository.contents(&id).await?;
+    let (backup, info, archives) = (&record.backup, &record.info, &contents.archives);
     output.json(&ShowDocument {
         server: repository.layout.server().to_string(),
-        backup: BackupDocument::from(&sized),
+        backup: BackupDocument::new(backup, record.keep, contents.bytes),
         data_directory: info.pgdata.as_deref(),
         data_checksums: info.data_checksums.as_deref(),
         archives: archives.iter().map(archive_document).collect(),
     });
-    for (label, value) in lines(&sized, info) {
+    for (label, value) in lines(&record, contents.bytes) {
         output.line(format!("{label:<18} {value}"));
     }
     if !archives.is_empty() {
@@ -70,10 +65,10 @@ pub async fn run(arguments: ShowArguments, context: &Context) -> Result<ExitCode
 }
 
 /// What a person reads, what is not known left out.
-fn lines(sized: &SizedEntry, info: &BackupInfo) -> Vec<(&'static str, String)> {
-    let backup = &sized.entry.backup;
-    let keep = sized.entry.keep.map(|keep| keep.as_str().to_owned());
-    let stored = Some(text::size(sized.stored_bytes));
+fn lines(record: &BackupRecord, stored_bytes: u64) -> Vec<(&'static str, String)> {
+    let (backup, info) = (&record.backup, &record.info);
+    let keep = record.keep.map(|keep| keep.as_str().to_owned());
+    let stored = Some(text::size(stored_bytes));
     let rows = [
         ("Backup", Some(backup.id.to_string())),
         ("Name", backup.name.clone()),

@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::barman::repository::{Catalog, CatalogEntry, DeletionPlan, Repository, RepositoryError};
+use crate::barman::repository::{
+    Catalog, CatalogEntry, DeletionPlan, Repository, RepositoryError, Stored,
+};
 use crate::domain::backup::{BackupId, BackupStatus};
 use crate::fault::{Fault, Kind};
 use crate::service::maintenance::{self, Leftover};
@@ -15,20 +16,8 @@ use crate::service::running;
 use crate::store::ObjectKey;
 use crate::store::error::StoreError;
 
-/// Listings under way at a time.
-const LISTINGS_IN_FLIGHT: usize = 8;
-
 /// How far this host's clock may be ahead of the store's without a living run being taken for dead.
 const CLOCK_AHEAD_MAX: TimeDelta = TimeDelta::minutes(10);
-
-/// A backup and the bytes it takes in the store.
-#[derive(Debug, Clone)]
-pub struct SizedEntry {
-    /// The backup.
-    pub entry: CatalogEntry,
-    /// All its objects together, as stored.
-    pub stored_bytes: u64,
-}
 
 /// How work on the catalog fails.
 #[derive(Debug, thiserror::Error)]
@@ -66,21 +55,6 @@ impl From<StoreError> for CatalogError {
     fn from(error: StoreError) -> Self {
         Self::Repository(error.into())
     }
-}
-
-/// The bytes in the store of each backup of the catalog, in its order.
-pub async fn with_sizes(
-    repository: &Repository,
-    catalog: &Catalog,
-) -> Result<Vec<SizedEntry>, CatalogError> {
-    let sized = stream::iter(&catalog.backups).map(async |entry| {
-        let stored_bytes = repository.stored_bytes(&entry.backup.id).await?;
-        Ok(SizedEntry {
-            entry: entry.clone(),
-            stored_bytes,
-        })
-    });
-    sized.buffered(LISTINGS_IN_FLIGHT).try_collect().await
 }
 
 /// The deletion of a backup, to be looked at and then run.
@@ -123,8 +97,12 @@ async fn leftovers(
     now: DateTime<Utc>,
 ) -> Result<Vec<Leftover>, CatalogError> {
     let mut catalog = Catalog::default();
-    match repository.backup(id).await {
-        Ok(entry) => catalog.backups.push(entry),
+    match repository.backup_info(id).await {
+        Ok(info) => catalog.backups.push(CatalogEntry {
+            backup: info.to_backup(id),
+            keep: None,
+            stored: Stored::default(),
+        }),
         Err(error @ RepositoryError::Store(_)) => return Err(error.into()),
         // No record yet, or one that says nothing: the sign of life alone tells.
         Err(_) => {}

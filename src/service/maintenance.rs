@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{info, warn};
 
 use crate::barman::backup_info::BackupInfo;
-use crate::barman::repository::{Catalog, Repository, RepositoryError};
+use crate::barman::repository::{Catalog, CatalogEntry, Repository, RepositoryError};
 use crate::domain::backup::{BackupId, BackupStatus};
 use crate::fault::chain;
 use crate::service::running::{self, Running};
@@ -54,8 +54,7 @@ pub async fn sweep(repository: &Repository) -> Result<Swept, RepositoryError> {
         return Ok(Swept::default());
     }
     let now = store_now(repository).await?;
-    let records = started_records(repository, &catalog).await?;
-    let leftovers = plan(&catalog, &records, &signs, now);
+    let leftovers = plan(&catalog, &last_puts(&catalog), &signs, now);
     run(repository, &leftovers).await
 }
 
@@ -72,7 +71,7 @@ pub fn plan(
     let is_older = |time: DateTime<Utc>, limit: Duration| {
         TimeDelta::from_std(limit).is_ok_and(|limit| now.signed_duration_since(time) > limit)
     };
-    let is_started: BTreeSet<&BackupId> = started(catalog).collect();
+    let is_started: BTreeSet<&BackupId> = started(catalog).map(|entry| &entry.backup.id).collect();
     let unreadable: BTreeSet<&BackupId> = catalog.unreadable.iter().map(|one| &one.id).collect();
     let mut leftovers = Vec::new();
     for (id, put) in signs {
@@ -126,12 +125,9 @@ pub async fn run(
     Ok(swept)
 }
 
-fn started(catalog: &Catalog) -> impl Iterator<Item = &BackupId> {
-    catalog
-        .backups
-        .iter()
-        .filter(|entry| entry.backup.status == BackupStatus::Started)
-        .map(|entry| &entry.backup.id)
+fn started(catalog: &Catalog) -> impl Iterator<Item = &CatalogEntry> {
+    let backups = catalog.backups.iter();
+    backups.filter(|entry| entry.backup.status == BackupStatus::Started)
 }
 
 /// When each sign of life was last put.
@@ -165,30 +161,13 @@ async fn signs_of_life(
 }
 
 /// When each backup STARTED was last worked on: its record, or an archive of it, put.
-async fn started_records(
-    repository: &Repository,
-    catalog: &Catalog,
-) -> Result<BTreeMap<BackupId, DateTime<Utc>>, StoreError> {
-    let mut records = BTreeMap::new();
-    for id in started(catalog) {
-        let mut request = ListRequest {
-            prefix: repository.layout.backup_prefix(id),
-            ..ListRequest::default()
-        };
-        loop {
-            let page = repository.store.list(&request).await?;
-            let put = page.objects.iter().map(|object| object.modified).max();
-            // Of a large backup by another tool an archive is put every hour or so, for days.
-            if let Some(put) = put.max(records.get(id).copied()) {
-                records.insert(id.clone(), put);
-            }
-            request.token = page.next;
-            if request.token.is_none() {
-                break;
-            }
-        }
-    }
-    Ok(records)
+///
+/// Of a large backup by another tool an archive is put every hour or so, for days.
+fn last_puts(catalog: &Catalog) -> BTreeMap<BackupId, DateTime<Utc>> {
+    let started = started(catalog);
+    started
+        .map(|entry| (entry.backup.id.clone(), entry.stored.last_put))
+        .collect()
 }
 
 /// The store's time: this host's clock may be minutes off, and would declare a living run dead.
@@ -412,7 +391,7 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(5)).await;
         let modified = put(&repository).await;
         let catalog = repository.list_backups().await.unwrap();
-        let records = started_records(&repository, &catalog).await.unwrap();
+        let records = last_puts(&catalog);
         assert_eq!(records.get(&id), Some(&modified));
     }
 

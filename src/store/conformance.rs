@@ -162,6 +162,17 @@ impl Suite {
         let head = ok("head", self.store.head(&self.key("plain")).await);
         assert_eq!((head.size, &head.etag), (10, &second.etag));
         assert_ne!(first.etag, second.etag, "the etag tells versions apart");
+        let request = ListRequest {
+            prefix: second.key.as_str().to_owned(),
+            ..ListRequest::default()
+        };
+        let listed = ok("list", self.store.list(&request).await).objects;
+        let bare = |meta: &ObjectMeta| Some(meta.etag.as_ref()?.trim_matches('"').to_owned());
+        assert_eq!(
+            bare(&listed[0]),
+            bare(&second),
+            "listings tell the etag too"
+        );
         self.put("empty", "").await;
         let (empty, bytes) = self.read("empty", None).await;
         assert_eq!((empty.size, bytes.len()), (0, 0));

@@ -3,8 +3,6 @@
 //! A mark may lie in two places, see [`crate::barman::layout::Layout::keep`]: both are read, both
 //! are removed, and both are written where the store can hold them.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 
 use crate::barman::repository::{Repository, RepositoryError};
@@ -15,18 +13,9 @@ use crate::store::{ObjectKey, ObjectMeta, PutOptions};
 impl Repository {
     /// The mark on one backup, wherever it lies.
     pub async fn keep(&self, id: &BackupId) -> Result<Option<Keep>, RepositoryError> {
-        let doubled = self.doubled_keeps().await?.contains(id);
-        self.keep_given(id, doubled).await
-    }
-
-    pub(super) async fn keep_given(
-        &self,
-        id: &BackupId,
-        is_doubled: bool,
-    ) -> Result<Option<Keep>, RepositoryError> {
         let [plain, doubled] = self.layout.keep(id);
         let keep = self.read_keep(&plain).await?;
-        if keep != Some(Keep::Full) && is_doubled && doubled != plain {
+        if keep != Some(Keep::Full) && self.has_doubled_keep(id).await? {
             let other = self.read_keep(&doubled).await?;
             return Ok(if other == Some(Keep::Full) {
                 other
@@ -37,26 +26,16 @@ impl Repository {
         Ok(keep)
     }
 
-    /// The backups with something in the place under the doubled slash.
+    /// Whether a mark lies in the place under the doubled slash.
     ///
-    /// One listing in place of a request per backup: there is hardly ever anything. A store that
-    /// refuses such keys (`MinIO` does) cannot hold any.
-    pub(super) async fn doubled_keeps(&self) -> Result<BTreeSet<BackupId>, RepositoryError> {
-        let prefix = self.layout.doubled_base_prefix();
-        if prefix == self.layout.base_prefix() {
-            return Ok(BTreeSet::new());
+    /// Found by a listing: a store that refuses such keys (`MinIO` does) cannot hold any.
+    async fn has_doubled_keep(&self, id: &BackupId) -> Result<bool, RepositoryError> {
+        let [plain, doubled] = self.layout.keep(id);
+        if plain == doubled {
+            return Ok(false);
         }
-        let objects = self.list_doubled(prefix.clone()).await?;
-        let id = |key: &ObjectKey| {
-            let (id, rest) = key.as_str().strip_prefix(&prefix)?.split_once('/')?;
-            (rest == "annotations/keep")
-                .then(|| id.parse().ok())
-                .flatten()
-        };
-        Ok(objects
-            .iter()
-            .filter_map(|object| id(&object.key))
-            .collect())
+        let objects = self.list_doubled(doubled.as_str().to_owned()).await?;
+        Ok(objects.iter().any(|object| object.key == doubled))
     }
 
     /// A listing below the doubled slash.
@@ -70,19 +49,10 @@ impl Repository {
         }
     }
 
-    /// Reads a mark: its first line. Words that are not known keep the backup in full, for what is
-    /// not understood must not be deleted.
+    /// Reads a mark, if it is there.
     async fn read_keep(&self, key: &ObjectKey) -> Result<Option<Keep>, RepositoryError> {
         match self.get_small(key).await {
-            Ok(bytes) => {
-                let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or(&[]);
-                let is_standalone = line.trim_ascii() == Keep::Standalone.as_str().as_bytes();
-                Ok(Some(if is_standalone {
-                    Keep::Standalone
-                } else {
-                    Keep::Full
-                }))
-            }
+            Ok(bytes) => Ok(Some(keep_of(&bytes))),
             Err(RepositoryError::Store(error)) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
@@ -119,15 +89,26 @@ impl Repository {
         }
         let [plain, doubled] = self.layout.keep(id);
         let mut keys = vec![plain];
-        if self.doubled_keeps().await?.contains(id) {
+        if self.has_doubled_keep(id).await? {
             keys.push(doubled);
         }
         Ok(self.store.delete(&keys).await?)
     }
 }
 
+/// What a mark says in its first line. Words that are not known keep the backup in full, for what
+/// is not understood must not be deleted.
+pub(super) fn keep_of(bytes: &[u8]) -> Keep {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or(&[]);
+    if line.trim_ascii() == Keep::Standalone.as_str().as_bytes() {
+        Keep::Standalone
+    } else {
+        Keep::Full
+    }
+}
+
 /// Whether the store can hold no such key at all: `MinIO` refuses doubled slashes.
-fn is_refused_key(error: &StoreError) -> bool {
+pub(super) fn is_refused_key(error: &StoreError) -> bool {
     matches!(
         error.kind,
         StoreErrorKind::Unsupported | StoreErrorKind::NotFound

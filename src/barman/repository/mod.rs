@@ -4,14 +4,18 @@
 //! Not here: what is in the tars, and how WAL is put and fetched.
 
 mod catalog;
+mod catalog_cache;
 mod delete;
+mod folders;
 mod keep;
+pub mod record;
 mod wal;
 pub mod wal_listing;
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
 use futures::StreamExt;
 
 use crate::barman::backup_info::{BackupInfo, BackupInfoError};
@@ -47,15 +51,45 @@ pub struct Catalog {
     pub unreadable: Vec<Unreadable>,
 }
 
-/// One backup, as its record tells.
+/// One backup of many: what decisions need of it, its whole record left out.
 #[derive(Debug, Clone)]
 pub struct CatalogEntry {
+    /// The backup.
+    pub backup: Backup,
+    /// The mark that keeps it.
+    pub keep: Option<Keep>,
+    /// What is stored of it.
+    pub stored: Stored,
+}
+
+/// One backup with all that its record says.
+#[derive(Debug, Clone)]
+pub struct BackupRecord {
     /// The backup as decisions need it.
     pub backup: Backup,
     /// Its record.
     pub info: BackupInfo,
     /// The mark that keeps it.
     pub keep: Option<Keep>,
+}
+
+/// All objects in a backup's folder together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// Their bytes, as stored.
+    pub bytes: u64,
+    /// How many they are, the record among them.
+    pub objects: u64,
+    /// When the last of them was put, by the store's clock.
+    pub last_put: DateTime<Utc>,
+}
+
+impl Stored {
+    fn add(&mut self, object: &ObjectMeta) {
+        self.bytes += object.size;
+        self.objects += 1;
+        self.last_put = self.last_put.max(object.modified);
+    }
 }
 
 /// A backup whose record cannot be read.
@@ -65,6 +99,10 @@ pub struct Unreadable {
     pub id: BackupId,
     /// Why.
     pub reason: String,
+    /// The mark that keeps it.
+    pub keep: Option<Keep>,
+    /// What is stored of it.
+    pub stored: Stored,
 }
 
 /// A tar of a backup, as it lies in the store.
@@ -269,6 +307,13 @@ impl Repository {
     /// # Errors
     /// More than 16 MiB is [`RepositoryError::TooLarge`].
     pub async fn get_small(&self, key: &ObjectKey) -> Result<Bytes, RepositoryError> {
+        Ok(self.get_small_object(key).await?.1)
+    }
+
+    async fn get_small_object(
+        &self,
+        key: &ObjectKey,
+    ) -> Result<(ObjectMeta, Bytes), RepositoryError> {
         let mut body = self.store.get(key, None).await?;
         let size = body.meta.size;
         let too_large = |size| RepositoryError::TooLarge {
@@ -282,7 +327,7 @@ impl Repository {
         while let Some(chunk) = body.chunks.next().await {
             bytes.extend_from_slice(&chunk?);
         }
-        Ok(bytes.freeze())
+        Ok((body.meta, bytes.freeze()))
     }
 
     async fn get_text(&self, key: &ObjectKey) -> Result<String, RepositoryError> {
@@ -310,6 +355,10 @@ impl Repository {
     }
 }
 
+#[cfg(test)]
+mod catalog_tests;
+#[cfg(test)]
+mod counting_store;
 #[cfg(test)]
 mod dying_store;
 #[cfg(test)]

@@ -71,11 +71,8 @@ pub async fn plan(
 ) -> Result<RestorePlan, RestoreError> {
     let catalog = repository.list_backups().await?;
     let histories = repository.histories().await?;
-    let backups: Vec<Backup> = catalog
-        .backups
-        .iter()
-        .map(|entry| entry.backup.clone())
-        .collect();
+    let entries = catalog.backups.into_iter();
+    let backups: Vec<Backup> = entries.map(|entry| entry.backup).collect();
     let choice = recovery::choose(&backups, &histories, &request.recovery)?;
     let mut warnings: Vec<String> = catalog
         .unreadable
@@ -87,26 +84,27 @@ pub async fn plan(
             )
         })
         .collect();
-    let entry = catalog
-        .backups
-        .into_iter()
-        .find(|entry| entry.backup.id == choice.backup)
-        .ok_or_else(|| {
-            RestoreError::Choice(recovery::Refusal::UnknownBackup {
-                id: choice.backup.clone(),
-            })
-        })?;
-    check_kind(&entry.backup, &entry.info)?;
-    let objects = stored_objects(repository, &entry.backup.id, &mut warnings).await?;
-    let stored = repository.archives(&entry.backup.id).await?;
-    let archives = planned_archives(&entry.backup, stored, objects.as_ref())?;
-    let wal = needed_wal(repository, &entry.backup, &histories).await?;
-    let places = Places::decide(request, &entry.backup, &entry.info)?;
-    let space = space::check(&places, &archives, &entry.backup, &mut warnings)?;
+    let info = repository.backup_info(&choice.backup).await?;
+    let backup = info.to_backup(&choice.backup);
+    if !backups.contains(&backup) {
+        let id = choice.backup;
+        let reason = "its record has changed meanwhile".to_owned();
+        return Err(RestoreError::Choice(recovery::Refusal::Unfit {
+            id,
+            reason,
+        }));
+    }
+    check_kind(&backup, &info)?;
+    let objects = stored_objects(repository, &backup.id, &mut warnings).await?;
+    let stored = repository.archives(&backup.id).await?;
+    let archives = planned_archives(&backup, stored, objects.as_ref())?;
+    let wal = needed_wal(repository, &backup, &histories).await?;
+    let places = Places::decide(request, &backup, &info)?;
+    let space = space::check(&places, &archives, &backup, &mut warnings)?;
     Ok(assemble(
         request,
         choice,
-        (entry.backup, entry.info),
+        (backup, info),
         Found {
             warnings,
             archives,
