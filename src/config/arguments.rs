@@ -13,6 +13,10 @@ pub(super) struct Extra {
     pub(super) compression_level: Option<i32>,
     /// `--sse-kms-key-id`.
     pub(super) encryption_key_id: Option<String>,
+    /// `--encryption-scope`, of Azure.
+    pub(super) encryption_scope: Option<String>,
+    /// `--azure-credential` and its other names: `default` or `managed-identity`.
+    pub(super) azure_credential: Option<String>,
     /// Options that are not taken, and why.
     pub(super) refused: Vec<String>,
 }
@@ -61,6 +65,15 @@ impl Extra {
             "--sse-kms-key-id" => {
                 self.encryption_key_id = text;
                 is_given
+            }
+            "--encryption-scope" => {
+                self.encryption_scope = text;
+                is_given
+            }
+            "--azure-credential" | "--credential" => {
+                let is_known = matches!(value, "default" | "managed-identity");
+                self.azure_credential = text.filter(|_| is_known);
+                is_known
             }
             _ => false,
         }

@@ -1,4 +1,4 @@
-//! What the usual AWS_* variables say.
+//! What the usual variables say: the AWS_* ones, and certificates for all.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ use crate::store::config::S3Credentials;
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The variable, unless it is empty.
-fn variable(env: Lookup<'_>, name: &str) -> Option<String> {
+pub(super) fn variable(env: Lookup<'_>, name: &str) -> Option<String> {
     env(name)
         .map(|value| value.trim().to_owned())
         .filter(|value| !value.is_empty())
@@ -59,21 +59,21 @@ pub(super) fn endpoint_url(env: Lookup<'_>) -> Result<Option<Url>, ConfigError> 
     Ok(None)
 }
 
-/// The certificates to trust. Not read for a plain endpoint: a bundle of all the world's
+/// The name of the bundle that S3's clients trust.
+pub(super) const S3_CA_BUNDLE: &str = "AWS_CA_BUNDLE";
+
+/// The certificates to trust, in the file that the variable names. Not read for a plain endpoint: a bundle of all the world's
 /// certificates takes longer to read than a WAL file to send.
 pub(super) fn ca_bundle(
     env: Lookup<'_>,
+    name: &'static str,
     endpoint_url: Option<&Url>,
 ) -> Result<Option<Vec<u8>>, ConfigError> {
-    const NAME: &str = "AWS_CA_BUNDLE";
     let is_plain = endpoint_url.is_some_and(|url| url.scheme() == "http");
-    let Some(path) = variable(env, NAME).filter(|_| !is_plain) else {
+    let Some(path) = variable(env, name).filter(|_| !is_plain) else {
         return Ok(None);
     };
-    let refuse = |problem| ConfigError::Variable {
-        name: NAME,
-        problem,
-    };
+    let refuse = |problem| ConfigError::Variable { name, problem };
     let pem = fs::read(&path).map_err(|error| refuse(format!("names {path}, but {error}")))?;
     certificates::normalized(&pem)
         .map(Some)

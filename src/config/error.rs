@@ -151,10 +151,10 @@ impl Fault for ConfigError {
             }
             Self::Variable { name, .. } => format!("Correct or unset {name}."),
             Self::Place { .. } => {
-                "Give s3://BUCKET/PATH, file:///DIRECTORY or a directory.".to_owned()
+                "Give s3://BUCKET/PATH, https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH, file:///DIRECTORY or a directory.".to_owned()
             }
             Self::NotServed { .. } => {
-                "Use an S3 bucket (s3://BUCKET/PATH) or a directory (file:///DIRECTORY).".to_owned()
+                "Use an S3 bucket (s3://BUCKET/PATH), a container of Azure or a directory (file:///DIRECTORY).".to_owned()
             }
         }
     }

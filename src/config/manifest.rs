@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_norway::{Mapping, Value};
 
 /// The document.
@@ -53,8 +53,10 @@ pub struct Configuration {
     /// Credentials for S3.
     pub s3_credentials: S3Credentials,
     /// Credentials for Azure.
+    #[serde(deserialize_with = "or_empty")]
     pub azure_credentials: AzureCredentials,
     /// Credentials for Google.
+    #[serde(deserialize_with = "or_empty")]
     pub google_credentials: GoogleCredentials,
     /// `auto`, `path` or `virtual`.
     pub addressing_style: Option<String>,
@@ -71,7 +73,7 @@ pub struct Configuration {
 }
 
 /// Credentials for S3.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct S3Credentials {
     /// The public half of the key pair.
@@ -162,6 +164,15 @@ pub struct Data {
     pub additional_command_args: Vec<String>,
     /// Options in Barman's words, for restores.
     pub restore_additional_command_args: Vec<String>,
+}
+
+/// What is there; the empty value for a name with nothing behind it.
+fn or_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A field that is in a document and not in the structure above.

@@ -3,7 +3,9 @@
 //! Not here: the store itself, the server, and what single commands take.
 
 mod arguments;
+mod azure;
 mod certificates;
+mod connection_string;
 mod document;
 mod environment;
 pub mod error;
@@ -18,14 +20,15 @@ use crate::codec::Compression;
 use crate::config::error::ConfigError;
 use crate::config::place::Place;
 use crate::domain::retention::policy::RetentionPolicy;
-use crate::store::config::{Encryption, LocalConfig, S3Config, StoreConfig};
+use crate::store::config::{AzureConfig, Encryption, LocalConfig, S3Config, StoreConfig};
 
 /// Where settings come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// An ObjectStore manifest.
     File(PathBuf),
-    /// A URL (`s3://bucket/path`, `file:///directory`) or a bare path, and variables.
+    /// A URL (`s3://bucket/path`, `https://account.blob.core.windows.net/container/path`,
+    /// `file:///directory`) or a bare path, and variables.
     Url {
         /// The URL or path.
         url: String,
@@ -137,12 +140,22 @@ fn from_url(
                 }
                 None => environment::endpoint_url(env)?,
             };
-            s3.ca_bundle = environment::ca_bundle(env, s3.endpoint_url.as_ref())?;
+            s3.ca_bundle =
+                environment::ca_bundle(env, environment::S3_CA_BUNDLE, s3.endpoint_url.as_ref())?;
             Destination {
                 url: format!("s3://{}/{path}", s3.bucket),
                 store: StoreConfig::S3(Box::new(s3)),
                 path,
             }
+        }
+        Place::Container { .. } if endpoint_url.is_some() => {
+            return Err(ConfigError::Place {
+                place: "--endpoint-url".to_owned(),
+                problem: "is for S3: an Azure URL says itself where the service answers".to_owned(),
+            });
+        }
+        Place::Container { container, path } => {
+            azure_destination(azure::from_environment(container, env)?, path)
         }
     };
     Ok(Settings {
@@ -154,6 +167,15 @@ fn from_url(
         retention_policy: None,
         warnings: Vec::new(),
     })
+}
+
+fn azure_destination(azure: AzureConfig, path: String) -> Destination {
+    let base = azure.endpoint_url.as_str().trim_end_matches('/');
+    Destination {
+        url: format!("{base}/{}/{path}", azure.container),
+        store: StoreConfig::Azure(Box::new(azure)),
+        path,
+    }
 }
 
 fn directory(root: PathBuf) -> Destination {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use super::azure::{self, Container};
 use super::error::ConfigError;
 
 /// A place in a store, taken apart.
@@ -15,6 +16,13 @@ pub(super) enum Place {
     Bucket {
         /// The bucket's name.
         bucket: String,
+        /// Without slashes in front; those behind are kept.
+        path: String,
+    },
+    /// A container of Azure, and what every key begins with.
+    Container {
+        /// The container and where it is.
+        container: Container,
         /// Without slashes in front; those behind are kept.
         path: String,
     },
@@ -48,11 +56,13 @@ impl Place {
             "https" if rest.starts_with("console.cloud.google.com/") => {
                 Err(not_served("Google Cloud Storage"))
             }
-            "azure" | "az" | "abfs" | "abfss" | "wasb" | "wasbs" => {
-                Err(not_served("Azure Blob Storage"))
-            }
+            "azure" | "az" | "abfs" | "abfss" | "wasb" | "wasbs" => Err(refuse(
+                "is no place: Azure's are https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH",
+            )),
             // The form in which CloudNativePG's manifests name Azure's containers.
-            "http" | "https" => Err(not_served("Azure Blob Storage")),
+            scheme @ ("http" | "https") => azure::container(scheme, rest)
+                .map(|(container, path)| Self::Container { container, path })
+                .map_err(refuse),
             other => Err(refuse(&format!("begins with {other}://, which is unknown"))),
         }
     }
@@ -152,10 +162,22 @@ mod tests {
             ("file://host/dir", Kind::Config, "three slashes"),
             ("ftp://host/dir", Kind::Config, "ftp://"),
             ("gs://b/p", Kind::Unsupported, "Google"),
+            ("az://c/p", Kind::Config, "https://ACCOUNT.blob"),
             (
-                "https://a.blob.core.windows.net/c/p",
-                Kind::Unsupported,
-                "Azure",
+                "https://a.blob.core.windows.net",
+                Kind::Config,
+                "no container",
+            ),
+            (
+                "https://a.blob.core.windows.net/c?sig=secret@x",
+                Kind::Config,
+                "AZURE_STORAGE_SAS_TOKEN",
+            ),
+            ("http://127.0.0.1:10000/c", Kind::Config, "an emulator"),
+            (
+                "https://a.blob.core.windows.net/Upper/p",
+                Kind::Config,
+                "no container",
             ),
         ] {
             let error = Place::parse("--store", text).unwrap_err();

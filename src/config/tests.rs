@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::fault::{Fault, Kind};
-use crate::store::config::{Addressing, S3Credentials};
+use crate::store::config::{Addressing, AzureConfig, S3Credentials, StoreConfig};
 
 const HEAD: &str = "apiVersion: barmancloud.cnpg.io/v1
 kind: ObjectStore
@@ -278,7 +278,7 @@ fn wrong_credentials_are_refused_with_field_and_advice() {
     let ca = format!("    endpointCA: {{name: aws, key: ca}}\n{KEYS}");
     for (rest, words) in [
         (
-            "    azureCredentials: {}",
+            "    azureCredentials: {inheritFromAzureAD: true}",
             ["s3Credentials", "another kind"],
         ),
         (
@@ -383,4 +383,72 @@ fn wrong_variables_are_named() {
     };
     let error = load(&source, &|_| None).unwrap_err();
     assert!(error.to_string().contains("--endpoint-url"), "{error}");
+}
+
+/// The settings of a manifest with this place and these lines of credentials.
+fn azure_of(credentials: &str) -> Result<(AzureConfig, Vec<String>), ConfigError> {
+    let manifest = format!(
+        "kind: ObjectStore
+apiVersion: barmancloud.cnpg.io/v1
+metadata: {{name: store}}
+spec:
+  configuration:
+    destinationPath: https://acc.blob.core.windows.net/cellar/a/
+    wal: {{encryption: AES256}}
+    data: {{additionalCommandArgs: [--encryption-scope=scope1]}}
+    azureCredentials: {credentials}
+---
+kind: Secret
+metadata: {{name: azure}}
+stringData: {{account: acc, key: a2V5, sas: 'sv=1&sig=2', string: AccountName=acc;AccountKey=a2V5}}
+"
+    );
+    let settings = Files::new(&[("store.yaml", &manifest)]).load(&[])?;
+    let StoreConfig::Azure(azure) = settings.destination.store else {
+        unreachable!("it is a container");
+    };
+    assert_eq!(settings.destination.path, "a/");
+    Ok((*azure, settings.warnings))
+}
+
+#[test]
+fn azures_credentials_are_read_in_each_form() {
+    for (credentials, expected) in [
+        (
+            "{storageAccount: {name: azure, key: account}, storageKey: {name: azure, key: key}}",
+            "AccountKey",
+        ),
+        (
+            "{storageSasToken: {name: azure, key: sas}}",
+            "SharedAccessSignature",
+        ),
+        (
+            "{connectionString: {name: azure, key: string}}",
+            "AccountKey",
+        ),
+        ("{inheritFromAzureAD: true}", "ManagedIdentity"),
+        ("{useDefaultAzureCredentials: true}", "ManagedIdentity"),
+        ("", "ManagedIdentity"),
+    ] {
+        let (azure, warnings) = azure_of(credentials).unwrap();
+        let shown = format!("{:?}", azure.credentials);
+        assert!(shown.starts_with(expected), "{credentials}: {shown}");
+        assert_eq!(azure.encryption_scope.as_deref(), Some("scope1"));
+        assert!(warnings[0].contains("wal.encryption"), "{warnings:?}");
+    }
+    for (credentials, words) in [
+        (
+            "{storageAccount: {name: azure, key: account}}",
+            "proves who asks",
+        ),
+        (
+            "{storageKey: {name: azure, key: key}, storageSasToken: {name: azure, key: sas}}",
+            "not both",
+        ),
+        ("{connectionString: {name: azure, key: sas}}", "neither"),
+    ] {
+        let error = azure_of(credentials).unwrap_err();
+        let text = format!("{error} {}", error.hint());
+        assert!(text.contains(words), "{credentials}: {text}");
+    }
 }

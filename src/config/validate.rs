@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use url::Url;
 
 use super::arguments;
@@ -12,7 +13,10 @@ use super::error::ConfigError;
 use super::manifest::{AzureCredentials, Configuration, GoogleCredentials, ObjectStore, SecretKey};
 use super::place::{self, Place};
 use super::secrets::{self, Secrets};
-use super::{DataSettings, Destination, Settings, WalSettings, certificates, directory, document};
+use super::{
+    DataSettings, Destination, Settings, WalSettings, azure_destination, certificates, directory,
+    document,
+};
 use crate::codec::{Codec, Compression};
 use crate::domain::retention::policy::RetentionPolicy;
 use crate::store::config::{Addressing, Encryption, S3Config, S3Credentials, StoreConfig};
@@ -48,15 +52,20 @@ pub(super) fn file(path: &Path, env: Lookup<'_>) -> Result<Settings, ConfigError
     Ok(settings)
 }
 
-struct Validator<'a> {
+pub(super) struct Validator<'a> {
     path: &'a Path,
-    env: Lookup<'a>,
+    pub(super) env: Lookup<'a>,
     secrets: Secrets<'a>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Validator<'_> {
-    fn refuse(&self, field: &str, problem: impl Into<String>, advice: &str) -> ConfigError {
+    pub(super) fn refuse(
+        &self,
+        field: &str,
+        problem: impl Into<String>,
+        advice: &str,
+    ) -> ConfigError {
         ConfigError::Field {
             path: self.path.to_path_buf(),
             field: format!("{CONFIGURATION}.{field}"),
@@ -107,7 +116,7 @@ impl Validator<'_> {
             return Err(self.refuse(
                 "destinationPath",
                 "is missing",
-                "Give s3://BUCKET/PATH or file:///DIRECTORY.",
+                "Give s3://BUCKET/PATH, https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH or file:///DIRECTORY.",
             ));
         }
         let name = format!("{}: {CONFIGURATION}.destinationPath", self.path.display());
@@ -126,6 +135,10 @@ impl Validator<'_> {
                     store: StoreConfig::S3(Box::new(s3)),
                     path,
                 })
+            }
+            Place::Container { container, path } => {
+                let azure = self.azure(configuration, container)?;
+                Ok(azure_destination(azure, path))
             }
         }
     }
@@ -163,9 +176,23 @@ impl Validator<'_> {
         Ok(s3)
     }
 
-    fn text(&mut self, field: &str, selector: &SecretKey) -> Result<String, ConfigError> {
+    pub(super) fn text(
+        &mut self,
+        field: &str,
+        selector: &SecretKey,
+    ) -> Result<String, ConfigError> {
         self.secrets
             .text(&format!("{CONFIGURATION}.{field}"), selector)
+    }
+
+    /// As [`text`](Self::text), for what must not be shown.
+    pub(super) fn secret(
+        &mut self,
+        field: &str,
+        selector: &SecretKey,
+    ) -> Result<SecretString, ConfigError> {
+        self.secrets
+            .secret(&format!("{CONFIGURATION}.{field}"), selector)
     }
 
     fn credentials(&mut self, configuration: &Configuration) -> Result<S3Credentials, ConfigError> {
@@ -177,19 +204,16 @@ impl Validator<'_> {
             return Ok(S3Credentials::Chain { profile });
         }
         match (&s3.access_key_id, &s3.secret_access_key) {
-            (Some(access_key_id), Some(secret_access_key)) => {
-                let secret = format!("{CONFIGURATION}.s3Credentials.secretAccessKey");
-                let token = format!("{CONFIGURATION}.s3Credentials.sessionToken");
-                Ok(S3Credentials::Static {
-                    access_key_id: self.text("s3Credentials.accessKeyId", access_key_id)?,
-                    secret_access_key: self.secrets.secret(&secret, secret_access_key)?,
-                    session_token: s3
-                        .session_token
-                        .as_ref()
-                        .map(|selector| self.secrets.secret(&token, selector))
-                        .transpose()?,
-                })
-            }
+            (Some(access_key_id), Some(secret_access_key)) => Ok(S3Credentials::Static {
+                access_key_id: self.text("s3Credentials.accessKeyId", access_key_id)?,
+                secret_access_key: self
+                    .secret("s3Credentials.secretAccessKey", secret_access_key)?,
+                session_token: s3
+                    .session_token
+                    .as_ref()
+                    .map(|selector| self.secret("s3Credentials.sessionToken", selector))
+                    .transpose()?,
+            }),
             (None, None) if has_other_credentials(configuration) => Err(self.refuse(
                 "s3Credentials",
                 "is missing, and the credentials that are there are for another kind of store",
@@ -219,13 +243,13 @@ impl Validator<'_> {
         })
     }
 
-    fn ca_bundle(
+    pub(super) fn ca_bundle(
         &self,
         configuration: &Configuration,
         endpoint_url: Option<&Url>,
     ) -> Result<Option<Vec<u8>>, ConfigError> {
         let Some(selector) = &configuration.endpoint_ca else {
-            return environment::ca_bundle(self.env, endpoint_url);
+            return environment::ca_bundle(self.env, environment::S3_CA_BUNDLE, endpoint_url);
         };
         let pem = self
             .secrets
@@ -240,7 +264,7 @@ impl Validator<'_> {
     }
 
     /// The longest that any command asks for: the store is one for all of them.
-    fn read_timeout(&mut self, configuration: &Configuration) -> Option<Duration> {
+    pub(super) fn read_timeout(&mut self, configuration: &Configuration) -> Option<Duration> {
         let fields = [
             (
                 "wal.archiveAdditionalCommandArgs",

@@ -8,6 +8,7 @@
 )]
 
 mod archiver;
+mod azure;
 mod bad_input;
 mod bucket;
 mod crash;

@@ -11,6 +11,7 @@
 )]
 
 pub mod account;
+pub mod azurite;
 pub mod barman;
 pub mod cache;
 pub mod cluster;
