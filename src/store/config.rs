@@ -23,6 +23,13 @@ pub enum StoreConfig {
     Memory,
 }
 
+impl StoreConfig {
+    /// Whether each put carries a SHA-256 of its body, which somebody must compute.
+    pub fn signs_bodies(&self) -> bool {
+        matches!(self, Self::S3(config) if config.is_plain_http())
+    }
+}
+
 /// A directory of this host as a store.
 #[derive(Debug, Clone)]
 pub struct LocalConfig {
@@ -54,6 +61,13 @@ pub struct S3Config {
 }
 
 impl S3Config {
+    /// Whether requests go over plain HTTP.
+    pub fn is_plain_http(&self) -> bool {
+        self.endpoint_url
+            .as_ref()
+            .is_some_and(|endpoint_url| endpoint_url.scheme() == "http")
+    }
+
     /// The bucket with everything else left to the service and the host.
     pub fn new(bucket: impl Into<String>, credentials: S3Credentials) -> Self {
         Self {

@@ -21,6 +21,7 @@ const IF_ABSENT: PutOptions = PutOptions {
     if_absent: true,
     tags: Vec::new(),
     encryption: None,
+    sha256: None,
 };
 
 /// What services are known to differ in.

@@ -79,6 +79,9 @@ pub struct PutOptions {
     pub tags: Vec<(String, String)>,
     /// Encryption at rest other than the store's own setting, where the store has a choice.
     pub encryption: Option<Encryption>,
+    /// The SHA-256 of the body, in lower-case hexadecimal, where the caller happens to know it:
+    /// the store need not compute it then.
+    pub sha256: Option<String>,
 }
 
 /// What a store knows of an object without its bytes.

@@ -6,8 +6,8 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use bytes::Bytes;
@@ -15,9 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task;
 use tokio_util::sync::CancellationToken;
 
-use crate::codec::Compression;
 use crate::codec::compress::Compressor;
-use crate::codec::digest::Blake3;
+use crate::codec::digest::{Blake3, Sha256};
+use crate::codec::{Codec, Compression};
 use crate::service::wal_archive::error::ArchiveError;
 use crate::service::wal_archive::file::{self, WalFile};
 use crate::service::wal_archive::turn::Turn;
@@ -36,6 +36,8 @@ const BUDGET_MIB: u32 = 64;
 pub(super) struct Bodies {
     memory: Arc<Semaphore>,
     threads: Arc<Semaphore>,
+    /// Whether the store needs a SHA-256 of what is put.
+    wants_sha256: bool,
 }
 
 /// A file as it will be stored.
@@ -44,6 +46,8 @@ pub(super) struct Body {
     pub(super) bytes: Bytes,
     /// The digest of the file itself, when it was asked for.
     pub(super) digest: Option<String>,
+    /// The SHA-256 of `bytes`, where it cost no time.
+    pub(super) sha256: Option<String>,
     /// The memory it takes, given back when it is dropped.
     _memory: OwnedSemaphorePermit,
 }
@@ -74,11 +78,12 @@ pub(super) fn streams(file: &WalFile) -> bool {
 }
 
 impl Bodies {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(wants_sha256: bool) -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         Self {
             memory: Arc::new(Semaphore::new(BUDGET_MIB.try_into().unwrap_or(64))),
             threads: Arc::new(Semaphore::new(threads)),
+            wants_sha256,
         }
     }
 
@@ -95,15 +100,21 @@ impl Bodies {
         turn.has_memory();
         let thread = Arc::clone(&self.threads).acquire_owned().await;
         let (path, size) = (file.path.clone(), file.size);
-        let compressed = on_thread(move |stop| {
-            let room = usize::try_from(size).map_err(io::Error::other)? + (64 << 10);
-            let sink = Vec::with_capacity(room);
-            compress(&path, size, compression, wants_digest, (sink, stop))
+        let wants_sha256 = self.wants_sha256;
+        let made = on_thread(move |stop| {
+            let length = usize::try_from(size).map_err(io::Error::other)?;
+            if compression.codec == Codec::None {
+                return read_as_it_is(&path, length, (wants_digest, wants_sha256), stop);
+            }
+            let sink = Vec::with_capacity(length + (64 << 10));
+            let (mut bytes, digest) =
+                compress(&path, size, compression, wants_digest, (sink, stop))?;
+            bytes.shrink_to_fit();
+            Ok((bytes, digest, None))
         })
         .await;
         drop(thread);
-        let (mut bytes, digest) = compressed.map_err(|source| read_error(&file.path, source))?;
-        bytes.shrink_to_fit();
+        let (bytes, digest, sha256) = made.map_err(|source| read_error(&file.path, source))?;
         let bytes = Bytes::from(bytes);
         let kept = mib(u64::try_from(bytes.len()).unwrap_or(u64::MAX)) + 1;
         let spare = memory
@@ -113,6 +124,7 @@ impl Bodies {
         Ok(Body {
             bytes,
             digest,
+            sha256,
             _memory: memory,
         })
     }
@@ -185,6 +197,39 @@ fn compress<W: Write>(
     Ok((compressor.finish()?, hasher.map(|hasher| hasher.to_hex())))
 }
 
+/// Reads a file of `length` bytes, with the digest and the SHA-256 of it where they are wanted.
+/// The latter takes longer than the reading, and so is taken by another thread meanwhile.
+fn read_as_it_is(
+    path: &Path,
+    length: usize,
+    (wants_digest, wants_sha256): (bool, bool),
+    stop: &AtomicBool,
+) -> io::Result<(Vec<u8>, Option<String>, Option<String>)> {
+    let mut bytes = vec![0; length];
+    let mut digest = wants_digest.then(Blake3::new);
+    let sha256 = thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel::<&[u8]>();
+        let hashing = wants_sha256.then(|| {
+            scope.spawn(move || {
+                let mut sha256 = Sha256::new();
+                receiver.iter().for_each(|stretch| sha256.update(stretch));
+                sha256.finish_hex()
+            })
+        });
+        file::read_into(path, &mut bytes, stop, |stretch| {
+            // Fails only where nobody takes the SHA-256.
+            let _ = sender.send(stretch);
+            if let Some(digest) = &mut digest {
+                digest.update(stretch);
+            }
+        })?;
+        drop(sender);
+        // Without it the store takes it itself.
+        Ok::<_, io::Error>(hashing.and_then(|hashing| hashing.join().ok()))
+    })?;
+    Ok((bytes, digest.map(|digest| digest.to_hex()), sha256))
+}
+
 fn read_error(path: &Path, source: io::Error) -> ArchiveError {
     ArchiveError::Read {
         path: path.to_path_buf(),
@@ -195,4 +240,31 @@ fn read_error(path: &Path, source: io::Error) -> ArchiveError {
 /// So many bytes in MiB, rounded up.
 fn mib(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_stored_as_it_is_has_the_digests_of_what_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("000000010000000000000001");
+        let contents: Vec<u8> = (0..700_000).map(|n: u32| n.to_le_bytes()[1]).collect();
+        std::fs::write(&path, &contents).unwrap();
+        let stop = AtomicBool::new(false);
+        let mut blake3 = Blake3::new();
+        blake3.update(&contents);
+        let mut sha256 = Sha256::new();
+        sha256.update(&contents);
+        let read = |wants| read_as_it_is(&path, contents.len(), wants, &stop).unwrap();
+        let both = (Some(blake3.to_hex()), Some(sha256.finish_hex()));
+        assert_eq!(read((true, true)), (contents.clone(), both.0, both.1));
+        assert_eq!(read((false, false)), (contents.clone(), None, None));
+        for length in [contents.len() - 1, contents.len() + 1] {
+            assert!(read_as_it_is(&path, length, (true, true), &stop).is_err());
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(read_as_it_is(&path, contents.len(), (true, true), &stop).is_err());
+    }
 }

@@ -198,10 +198,45 @@ pub(super) fn read_chunks(
         take(&buffer[..count])?;
     }
     if seen != size {
-        return Err(io::Error::other(format!(
-            "it had {size} bytes and now has {seen}: it changed while it was read"
-        )));
+        return Err(changed(size));
     }
+    check_named(&file, path)
+}
+
+/// Reads a file into `space`, which is as long as the file, and tells of each stretch that is
+/// there. As careful as [`read_chunks`].
+pub(super) fn read_into<'a>(
+    path: &Path,
+    space: &'a mut [u8],
+    stop: &AtomicBool,
+    mut is_there: impl FnMut(&'a [u8]),
+) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let size = u64::try_from(space.len()).map_err(io::Error::other)?;
+    for stretch in space.chunks_mut(READ_BYTES) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("given up"));
+        }
+        file.read_exact(stretch)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => changed(size),
+                _ => error,
+            })?;
+        is_there(stretch);
+    }
+    if file.metadata()?.len() != size {
+        return Err(changed(size));
+    }
+    check_named(&file, path)
+}
+
+fn changed(size: u64) -> io::Error {
+    io::Error::other(format!(
+        "it had {size} bytes and now has not: it changed while it was read"
+    ))
+}
+
+fn check_named(file: &File, path: &Path) -> io::Result<()> {
     let (read, named) = (file.metadata()?, fs::metadata(path)?);
     if (read.dev(), read.ino()) != (named.dev(), named.ino()) {
         return Err(io::Error::other("another file took its name meanwhile"));
@@ -251,5 +286,12 @@ mod tests {
             });
             assert!(outcome.is_err());
         }
+        fs::write(&path, vec![1; size]).unwrap();
+        let stop = AtomicBool::new(false);
+        let mut space = vec![0; size];
+        let outcome = read_into(&path, &mut space, &stop, |_| {
+            fs::rename(&path, folder.path().join("recycled")).ok();
+        });
+        assert!(outcome.is_err());
     }
 }

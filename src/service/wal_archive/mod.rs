@@ -99,7 +99,7 @@ impl Archiver {
             repository,
             options: Arc::new(options),
             destination,
-            bodies: Bodies::new(),
+            bodies: Bodies::new(store.signs_bodies()),
         }
     }
 

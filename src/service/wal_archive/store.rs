@@ -117,6 +117,7 @@ impl Archiver {
             if_absent: false,
             tags,
             encryption: self.options.encryption.clone(),
+            sha256: None,
         }
     }
 
@@ -151,7 +152,10 @@ impl Archiver {
         }
         let Some(body) = kept else { return Ok(None) };
         turn.to_put().await;
-        let options = self.put_options_of(file, way);
+        let options = PutOptions {
+            sha256: body.sha256.clone(),
+            ..self.put_options_of(file, way)
+        };
         let store = &self.repository.store;
         store.put(key, body.bytes.clone(), &options).await?;
         Ok(body.digest.clone())

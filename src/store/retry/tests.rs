@@ -17,6 +17,7 @@ const IF_ABSENT: PutOptions = PutOptions {
     if_absent: true,
     tags: Vec::new(),
     encryption: None,
+    sha256: None,
 };
 
 struct Bed {

@@ -111,11 +111,7 @@ fn is_path_style(config: &S3Config) -> bool {
 
 /// Plain HTTP where the endpoint is: then no certificates are read at all.
 fn http_client(config: &S3Config) -> SharedHttpClient {
-    let is_plain = config
-        .endpoint_url
-        .as_ref()
-        .is_some_and(|endpoint_url| endpoint_url.scheme() == "http");
-    if is_plain {
+    if config.is_plain_http() {
         aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, _| {
             connector_builder(settings.cloned()).build_http()
         })

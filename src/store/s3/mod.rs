@@ -7,6 +7,7 @@ mod client;
 mod deleting;
 mod fault;
 mod reading;
+mod signing;
 mod wire;
 
 use std::ops::Range;
@@ -42,6 +43,7 @@ pub struct S3Store {
     storage_class: Option<StorageClass>,
     region: Option<String>,
     is_chain: bool,
+    is_plain_http: bool,
     has_bulk_delete: AtomicBool,
 }
 
@@ -55,6 +57,7 @@ impl S3Store {
             encryption: config.encryption.clone(),
             storage_class: config.storage_class.as_deref().map(StorageClass::from),
             region: config.region.clone(),
+            is_plain_http: config.is_plain_http(),
             is_chain: matches!(config.credentials, S3Credentials::Chain { .. }),
             has_bulk_delete: AtomicBool::new(true),
         }
@@ -94,6 +97,7 @@ impl ObjectStore for S3Store {
     ) -> Result<(), StoreError> {
         let request = self.request("put", key.as_str());
         let (encryption, encryption_key) = self.encryption(options);
+        let signature = self.signature(&body, options.sha256.as_ref()).await;
         self.client
             .put_object()
             .bucket(&self.bucket)
@@ -105,6 +109,8 @@ impl ObjectStore for S3Store {
             .set_ssekms_key_id(encryption_key)
             .set_storage_class(self.storage_class.clone())
             .body(ByteStream::from(body))
+            .customize()
+            .interceptor(signature)
             .send()
             .await
             .map_err(|error| request.meaning(error))?;
@@ -165,6 +171,7 @@ impl ObjectStore for S3Store {
         body: Bytes,
     ) -> Result<PartTag, StoreError> {
         let request = self.request("put part of", key.as_str());
+        let signature = self.signature(&body, None).await;
         let put = self
             .client
             .upload_part()
@@ -173,6 +180,8 @@ impl ObjectStore for S3Store {
             .upload_id(&upload.0)
             .part_number(i32::try_from(number).unwrap_or(i32::MAX))
             .body(ByteStream::from(body))
+            .customize()
+            .interceptor(signature)
             .send()
             .await
             .map_err(|error| request.meaning(error))?;

@@ -29,12 +29,7 @@ impl Stub {
                 connection.write_all(answer.as_bytes()).unwrap();
             }
         });
-        let credentials = S3Credentials::Static {
-            access_key_id: "id".to_owned(),
-            secret_access_key: SecretString::from("secret"),
-            session_token: None,
-        };
-        let mut config = S3Config::new("bucket", credentials);
+        let mut config = S3Config::new("bucket", credentials());
         config.endpoint_url = Some(format!("http://127.0.0.1:{port}").parse().unwrap());
         adjust(&mut config);
         let store = S3Store::new(&config).await;
@@ -48,6 +43,14 @@ impl Stub {
     /// The next request: its head in lower case, then its body.
     fn request(&self) -> String {
         self.requests.recv().unwrap()
+    }
+}
+
+fn credentials() -> S3Credentials {
+    S3Credentials::Static {
+        access_key_id: "id".to_owned(),
+        secret_access_key: SecretString::from("secret"),
+        session_token: None,
     }
 }
 
@@ -97,7 +100,7 @@ async fn a_put_says_all_that_was_set_and_has_no_trailer() {
     let options = PutOptions {
         if_absent: true,
         tags: vec![("a".to_owned(), "b c".to_owned())],
-        encryption: None,
+        ..PutOptions::default()
     };
     stub.store
         .put(&key(), "body".into(), &options)
@@ -250,5 +253,39 @@ async fn a_bucket_elsewhere_says_where() {
     assert!(
         crate::fault::chain(&error).contains("region eu-west-3"),
         "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_is_signed_over_plain_http_alone() {
+    let large = Bytes::from(vec![7; 200_000]);
+    for (body, known, wanted) in [
+        (
+            "body".into(),
+            None,
+            "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5",
+        ),
+        (
+            large,
+            None,
+            "8cfcba83dcfc81a193bb4e52fd3161efb513906f52cbbe2328fac5f1a79c2b6e",
+        ),
+        ("body".into(), Some("known".to_owned()), "known"),
+    ] {
+        let stub = Stub::answering(vec![answer("200 OK", "", "")]).await;
+        let options = PutOptions {
+            sha256: known,
+            ..PutOptions::default()
+        };
+        stub.store.put(&key(), body, &options).await.unwrap();
+        let header = format!("x-amz-content-sha256: {wanted}\r\n");
+        let request = stub.request();
+        assert!(request.contains(&header), "{wanted}: {request:.1000}");
+    }
+    let tls = S3Store::new(&S3Config::new("bucket", credentials())).await;
+    let signature = tls.signature(&"body".into(), None).await;
+    assert!(
+        format!("{signature:?}").contains("UnsignedPayload"),
+        "{signature:?}"
     );
 }
