@@ -1,7 +1,7 @@
 //! `backup_label`: where recovery of a base backup starts.
 //!
 //! Source: `build_backup_content`, PostgreSQL 18, src/backend/access/transam/xlogbackup.c; the
-//! same lines since 13, and INCREMENTAL FROM since 17. Not here: writing it, which the server
+//! same lines since 13, and INCREMENTAL FROM since 17; 13 calls a primary a master. Not here: writing it, which the server
 //! does, byte by byte as it is stored.
 
 use crate::domain::lsn::Lsn;
@@ -80,7 +80,7 @@ impl BackupLabel {
                 .parse()
                 .map_err(|_| wrong(CHECKPOINT, checkpoint))?,
             from_standby: match from {
-                "primary" => false,
+                "primary" | "master" => false,
                 "standby" => true,
                 _ => return Err(wrong(FROM, from)),
             },
@@ -129,6 +129,8 @@ mod tests {
     const PRIMARY: &str = include_str!("../../tests/fixtures/postgresql/backup_label-15");
     const STANDBY: &str = include_str!("../../tests/fixtures/postgresql/backup_label-15-standby");
     const PRIMARY_18: &str = include_str!("../../tests/fixtures/postgresql/backup_label-18");
+    const PRIMARY_13: &str = include_str!("../../tests/fixtures/postgresql/backup_label-13");
+    const PRIMARY_17: &str = include_str!("../../tests/fixtures/postgresql/backup_label-17");
     const HISTORY: &str =
         include_str!("../../tests/fixtures/postgresql/000000010000000000000002.00000028.backup");
 
@@ -153,6 +155,21 @@ mod tests {
         assert_eq!(standby.start_lsn.to_string(), "0/30093F8");
         let newer = BackupLabel::parse(PRIMARY_18).unwrap();
         assert_eq!(newer.label, "v2");
+    }
+
+    #[test]
+    fn labels_of_13_and_17_are_read() {
+        let of_13 = BackupLabel {
+            start_time: "2026-11-21 11:31:13 UTC".to_owned(),
+            ..primary()
+        };
+        assert_eq!(BackupLabel::parse(PRIMARY_13).unwrap(), of_13);
+        let of_17 = BackupLabel {
+            start_time: "2026-11-21 11:31:19 UTC".to_owned(),
+            checkpoint_lsn: "0/2000080".parse().unwrap(),
+            ..primary()
+        };
+        assert_eq!(BackupLabel::parse(PRIMARY_17).unwrap(), of_17);
     }
 
     #[test]

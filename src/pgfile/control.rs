@@ -1,8 +1,8 @@
 //! `global/pg_control`: who a cluster is and where its log stands.
 //!
 //! Source: `ControlFileData` and `CheckPoint`, `src/include/catalog/pg_control.h`, PostgreSQL
-//! 13 to 18, as laid out by 64-bit compilers. Version 1300 serves 13 to 17; 1800, of 18, differs
-//! behind the fields read here alone. Not here: writing it.
+//! 13 to 18, as laid out by 64-bit compilers. Version 1300 serves 13 to 16; 1700, of 17, has a field
+//! more where there was padding, and 1800, of 18, differs behind the fields read here alone. Not here: writing it.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::fault::{Fault, Kind};
 pub const CONTROL_BYTES_MIN: usize = 296;
 
 /// Where each version keeps its checksum, and so how much of the file that covers.
-pub const CHECKSUM_OFFSETS: [(u32, usize); 2] = [(1300, 288), (1800, 292)];
+pub const CHECKSUM_OFFSETS: [(u32, usize); 3] = [(1300, 288), (1700, 288), (1800, 292)];
 
 /// What a cluster was doing when the file was last written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum ClusterState {
 pub struct ControlFile {
     /// The identity given by initdb, shared by all standbys and restored copies.
     pub system_id: u64,
-    /// The version of the file's format: 1300 or 1800.
+    /// The version of the file's format: 1300, 1700 or 1800.
     pub control_version: u32,
     /// The version of the system catalogs, such as 202209061.
     pub catalog_version: u32,
@@ -85,7 +85,7 @@ pub enum ControlFileError {
         length: usize,
     },
     /// Its format is not known.
-    #[error("pg_control is of format {version}, expected 1300 or 1800 (PostgreSQL 13 to 18)")]
+    #[error("pg_control is of format {version}, expected 1300, 1700 or 1800 (PostgreSQL 13 to 18)")]
     Version {
         /// What it says.
         version: u32,
@@ -253,6 +253,8 @@ mod tests {
     const STANDBY: &[u8] = include_bytes!("../../tests/fixtures/postgresql/pg_control-15-standby");
     const STOPPED: &[u8] =
         include_bytes!("../../tests/fixtures/postgresql/pg_control-15-shut-down");
+    const RUNNING_13: &[u8] = include_bytes!("../../tests/fixtures/postgresql/pg_control-13");
+    const RUNNING_17: &[u8] = include_bytes!("../../tests/fixtures/postgresql/pg_control-17");
     const RUNNING_18: &[u8] = include_bytes!("../../tests/fixtures/postgresql/pg_control-18");
 
     /// What `pg_controldata` says of `pg_control-15`.
@@ -317,8 +319,31 @@ mod tests {
     }
 
     #[test]
+    fn those_of_13_and_17_say_what_their_pg_controldata_says() {
+        let running_13 = ControlFile {
+            system_id: 7_710_585_869_025_126_542,
+            catalog_version: 202_007_201,
+            ..running()
+        };
+        assert_eq!(ControlFile::parse(RUNNING_13).unwrap(), running_13);
+        let running_17 = ControlFile {
+            system_id: 7_710_585_900_886_530_330,
+            control_version: 1700,
+            catalog_version: 202_406_281,
+            checkpoint_lsn: "0/2000080".parse().unwrap(),
+            ..running()
+        };
+        assert_eq!(ControlFile::parse(RUNNING_17).unwrap(), running_17);
+    }
+
+    #[test]
     fn the_catalog_version_is_that_of_the_table_of_versions() {
-        for (bytes, number) in [(RUNNING, 150_000), (RUNNING_18, 180_000)] {
+        for (bytes, number) in [
+            (RUNNING_13, 130_000),
+            (RUNNING, 150_000),
+            (RUNNING_17, 170_000),
+            (RUNNING_18, 180_000),
+        ] {
             let version = crate::domain::version::ServerVersion::from_number(number).unwrap();
             assert_eq!(
                 ControlFile::parse(bytes).unwrap().catalog_version,

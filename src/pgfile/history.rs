@@ -105,6 +105,17 @@ mod tests {
     }
 
     #[test]
+    fn histories_of_13_and_17_are_read() {
+        for text in [
+            include_str!("../../tests/fixtures/postgresql/00000002.history-13"),
+            include_str!("../../tests/fixtures/postgresql/00000002.history-17"),
+        ] {
+            let history = parse(timeline(2), text).unwrap();
+            assert_eq!(print(&history), "1\t0/3000000\n");
+        }
+    }
+
+    #[test]
     fn what_is_no_history_is_refused() {
         for text in ["1\n", "x\t0/0\n", "1\t0\n", "0\t0/0\n", "1\t0/1\n1\t0/2\n"] {
             assert!(parse(timeline(3), text).is_err(), "{text:?}");

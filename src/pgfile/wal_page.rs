@@ -160,6 +160,22 @@ mod tests {
     }
 
     #[test]
+    fn segments_of_each_version_are_told_by_their_magic() {
+        for (bytes, major) in [
+            (
+                &include_bytes!("../../tests/fixtures/postgresql/wal-13")[..],
+                13,
+            ),
+            (FIRST, 15),
+            (include_bytes!("../../tests/fixtures/postgresql/wal-17"), 17),
+            (SMALL, 18),
+        ] {
+            let header = SegmentHeader::parse(bytes).unwrap();
+            assert_eq!(header.version().unwrap().major, major);
+        }
+    }
+
+    #[test]
     fn the_first_segment_of_a_timeline_begins_on_the_one_before() {
         let promoted = SegmentHeader::parse(PROMOTED).unwrap();
         assert_eq!(promoted.timeline, TimelineId::FIRST);
