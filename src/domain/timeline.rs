@@ -76,6 +76,15 @@ pub struct TimelineHistory {
     ancestors: Vec<Ancestor>,
 }
 
+/// What an archive tells of its timelines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownTimelines {
+    /// The histories that could be read.
+    pub histories: Vec<TimelineHistory>,
+    /// The timelines whose history is there and cannot be read.
+    pub unreadable: Vec<TimelineId>,
+}
+
 /// Ancestors that cannot be one line of descent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("timeline {timeline} cannot come after timeline {previous} in one history")]

@@ -2,7 +2,8 @@
 //! `pg_verifybackup` and incremental backups read.
 //!
 //! Source: the PostgreSQL 18 manual, "Backup Manifest Format"; version 1 is PostgreSQL 13 to
-//! 16's, version 2 adds the system identifier. Not here: reading one.
+//! 16's, version 2 adds the system identifier. Not here: reading one
+//! (`manifest_reader`).
 
 use std::io::{self, Read, Write};
 
@@ -152,6 +153,8 @@ mod tests {
 
     const VERSION_1: &[u8] =
         include_bytes!("../../tests/fixtures/postgresql/backup_manifest-15.zst");
+    const OF_13: &[u8] = include_bytes!("../../tests/fixtures/postgresql/backup_manifest-13.zst");
+    const OF_17: &[u8] = include_bytes!("../../tests/fixtures/postgresql/backup_manifest-17.zst");
     const VERSION_2: &[u8] =
         include_bytes!("../../tests/fixtures/postgresql/backup_manifest-18.zst");
 
@@ -195,7 +198,7 @@ mod tests {
 
     #[test]
     fn manifests_are_those_of_postgresql_to_the_byte() {
-        for stored in [VERSION_1, VERSION_2] {
+        for stored in [OF_13, VERSION_1, OF_17, VERSION_2] {
             let original = zstd::decode_all(stored).unwrap();
             let rebuilt = rebuild(&original);
             assert!(rebuilt == original, "{}", String::from_utf8_lossy(&rebuilt));

@@ -8,4 +8,5 @@ pub mod control;
 pub mod data_page;
 pub mod history;
 pub mod manifest;
+pub mod manifest_reader;
 pub mod wal_page;

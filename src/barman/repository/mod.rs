@@ -9,7 +9,7 @@ mod delete;
 mod folders;
 mod keep;
 pub mod record;
-mod wal;
+pub mod wal;
 pub mod wal_listing;
 
 use std::sync::Arc;

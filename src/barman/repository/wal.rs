@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 
 use crate::barman::layout::Layout;
 use crate::barman::repository::{REQUESTS_IN_FLIGHT, Repository, RepositoryError, SMALL_BYTES_MAX};
@@ -13,20 +13,69 @@ use crate::codec::decompress::decompressor;
 use crate::domain::segment::{SegmentName, SegmentSize};
 use crate::domain::timeline::{TimelineHistory, TimelineId};
 use crate::domain::wal_file::WalFileName;
+use crate::fault::{Fault, Kind};
 use crate::pgfile::history;
 use crate::store::{ListRequest, ObjectKey};
+
+/// All timeline histories of an archive.
+#[derive(Debug, Default)]
+pub struct Histories {
+    /// Those that could be read, by rising timeline.
+    pub read: Vec<TimelineHistory>,
+    /// Those that are there and make no sense, by rising timeline.
+    pub unreadable: Vec<UnreadableHistory>,
+}
+
+/// A history that makes no sense.
+#[derive(Debug)]
+pub struct UnreadableHistory {
+    /// The timeline it should tell of.
+    pub timeline: TimelineId,
+    /// Its key.
+    pub key: ObjectKey,
+    /// Why.
+    pub error: RepositoryError,
+}
 
 impl Repository {
     /// The histories of all timelines that have one in the archive, by rising timeline.
     ///
-    /// The first timeline of a cluster has none.
+    /// The first timeline of a cluster has none. One that makes no sense is an error; see
+    /// [`Repository::read_histories`] for who can do without.
     pub async fn histories(&self) -> Result<Vec<TimelineHistory>, RepositoryError> {
+        let histories = self.read_histories().await?;
+        match histories.unreadable.into_iter().next() {
+            Some(unreadable) => Err(unreadable.error),
+            None => Ok(histories.read),
+        }
+    }
+
+    /// As [`Repository::histories`], with those that make no sense told apart. A store that does not
+    /// answer is an error all the same.
+    pub async fn read_histories(&self) -> Result<Histories, RepositoryError> {
         let files = self.history_files().await?;
-        stream::iter(files)
-            .map(|(timeline, key, codec)| self.read_history(timeline, key, codec))
-            .buffered(REQUESTS_IN_FLIGHT)
-            .try_collect()
-            .await
+        let mut outcomes = stream::iter(files)
+            .map(|(timeline, key, codec)| async move {
+                let read = self.read_history(timeline, key.clone(), codec).await;
+                (timeline, key, read)
+            })
+            .buffered(REQUESTS_IN_FLIGHT);
+        let mut histories = Histories::default();
+        while let Some((timeline, key, read)) = outcomes.next().await {
+            match read {
+                Ok(history) => histories.read.push(history),
+                Err(error) if error.kind() == Kind::Corrupt => {
+                    let unreadable = UnreadableHistory {
+                        timeline,
+                        key,
+                        error,
+                    };
+                    histories.unreadable.push(unreadable);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(histories)
     }
 
     async fn history_files(&self) -> Result<Vec<(TimelineId, ObjectKey, Codec)>, RepositoryError> {

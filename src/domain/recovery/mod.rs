@@ -11,7 +11,7 @@ use chrono::{DateTime, FixedOffset, Utc};
 use crate::domain::backup::{Backup, BackupId};
 use crate::domain::lsn::Lsn;
 use crate::domain::recovery::search::Search;
-use crate::domain::timeline::{TimelineHistory, TimelineId};
+use crate::domain::timeline::{KnownTimelines, TimelineId};
 use crate::fault::{Fault, Kind};
 
 /// How many backups a refusal names with their reasons.
@@ -117,6 +117,14 @@ pub enum Refusal {
         /// Those that are.
         known: String,
     },
+    /// The archive has a history of the timeline to follow, and it makes no sense.
+    #[error("the history of timeline {timeline} cannot be read, and {needed}")]
+    UnreadableHistory {
+        /// The timeline.
+        timeline: TimelineId,
+        /// What it is needed for.
+        needed: String,
+    },
     /// The target lies before the first backup was consistent.
     #[error("{target} lies before the earliest that can be recovered, which is {earliest}")]
     TooEarly {
@@ -152,6 +160,7 @@ impl Fault for Refusal {
     fn kind(&self) -> Kind {
         match self {
             Self::NoBackup | Self::UnknownBackup { .. } => Kind::NotFound,
+            Self::UnreadableHistory { .. } => Kind::Corrupt,
             _ => Kind::Refused,
         }
     }
@@ -161,6 +170,10 @@ impl Fault for Refusal {
             Self::NoBackup => "Take one with `cellarman backup create`, or check --server.",
             Self::Unfit { .. } => "Leave --backup-id out to have a backup chosen.",
             Self::UnknownTimeline { .. } => "Choose one of those, or `latest`.",
+            Self::UnreadableHistory { .. } => {
+                "Put the server's own copy of that .history file back into the archive, or choose another \
+                 timeline with --target-timeline."
+            }
             Self::TooEarly { .. } => "Choose a target at or after that.",
             Self::Ambiguous { .. } => {
                 "Give the last backup that ended before the target with --backup-id."
@@ -213,22 +226,29 @@ impl fmt::Display for Target {
 /// Only DONE backups serve, only where their end lies on the line of recovery, and only where they
 /// end at or before the target. Of those the one that ends last is chosen.
 ///
+/// A history that cannot be read stands in the way only of who asks for its timeline, of backups
+/// that know no other line, and of `latest` where it might be the latest: not to be able to tell
+/// which is the newest is no reason to go back to an older one.
+///
 /// A target exactly at a backup's end can be reached, exclusive or not: replay stops before or
 /// after a record that begins there, and the record that makes the copy consistent came before.
 pub fn choose(
     backups: &[Backup],
-    histories: &[TimelineHistory],
+    timelines: &KnownTimelines,
     request: &Request,
 ) -> Result<Choice, Refusal> {
-    let search = Search::new(backups, histories, request);
+    let search = Search::new(backups, timelines, request);
     search.check_timeline()?;
-    match &request.backup {
+    let choice = match &request.backup {
         Some(id) => search.judge(id),
         None => search.find(),
-    }
+    };
+    search.check_newest(choice)
 }
 
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unreadable;

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use crate::domain::backup::{Backup, BackupStatus};
 use crate::domain::lsn::Lsn;
-use crate::domain::recovery::tests::{at, backup, lsn, mib, number, request, tli};
-use crate::domain::recovery::{TimelineWish, choose};
+use crate::domain::recovery::TimelineWish;
+use crate::domain::recovery::tests::{at, backup, choose, lsn, mib, number, request, tli};
 use crate::domain::timeline::{Ancestor, TimelineHistory};
 
 prop_compose! {

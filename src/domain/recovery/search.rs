@@ -11,7 +11,7 @@ use crate::domain::backup::{Backup, BackupId, BackupKind, BackupStatus, SystemId
 use crate::domain::lsn::Lsn;
 use crate::domain::recovery::{Choice, Refusal, Request, Target, TimelineWish, utc};
 use crate::domain::segment::SegmentName;
-use crate::domain::timeline::{TimelineHistory, TimelineId, known_lines};
+use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
 
 /// Where a backup that could serve becomes consistent.
 #[derive(Clone, Copy)]
@@ -101,19 +101,18 @@ pub(super) struct Search<'a> {
     backups: Vec<(&'a BackupId, Result<End<'a>, String>)>,
     /// The line of each timeline the archive knows, from a history file or from a backup on it.
     lines: BTreeMap<TimelineId, TimelineHistory>,
-    histories: &'a [TimelineHistory],
+    timelines: &'a KnownTimelines,
 }
 
 impl<'a> Search<'a> {
     pub(super) fn new(
         backups: &'a [Backup],
-        histories: &'a [TimelineHistory],
+        timelines: &'a KnownTimelines,
         request: &'a Request,
     ) -> Self {
         let mut backups: Vec<_> = backups.iter().map(|b| (&b.id, End::of(b))).collect();
         let ends = || backups.iter().filter_map(|(_, end)| end.as_ref().ok());
-        let timelines = ends().map(|end| end.timeline);
-        let lines = lines(timelines, histories);
+        let lines = lines(ends().map(|end| end.timeline), timelines);
         let newest = ends().max_by_key(|end| (end.time, &end.backup.id));
         let system_id = newest.and_then(|end| end.backup.system_id);
         if request.backup.is_none() {
@@ -125,12 +124,18 @@ impl<'a> Search<'a> {
             request,
             backups,
             lines,
-            histories,
+            timelines,
         }
     }
 
     pub(super) fn check_timeline(&self) -> Result<(), Refusal> {
         match self.request.timeline {
+            TimelineWish::Number(timeline) if self.timelines.unreadable.contains(&timeline) => {
+                Err(Refusal::UnreadableHistory {
+                    timeline,
+                    needed: "it was asked for".to_owned(),
+                })
+            }
             TimelineWish::Number(timeline) if !self.lines.contains_key(&timeline) => {
                 let known: Vec<String> = self.lines.keys().map(ToString::to_string).collect();
                 Err(Refusal::UnknownTimeline {
@@ -144,6 +149,25 @@ impl<'a> Search<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What was found, unless the newest timeline was wished for and cannot be told.
+    pub(super) fn check_newest(&self, found: Result<Choice, Refusal>) -> Result<Choice, Refusal> {
+        let newest = self.timelines.unreadable.iter().max().copied();
+        let Some(timeline) = newest.filter(|_| self.request.timeline == TimelineWish::Latest)
+        else {
+            return found;
+        };
+        let needed = match &found {
+            Ok(choice) if choice.timeline > timeline => return found,
+            Ok(choice) => format!(
+                "whether recovery is to follow it rather than timeline {} cannot be told",
+                choice.timeline
+            ),
+            Err(Refusal::NoBackup | Refusal::UnknownBackup { .. }) => return found,
+            Err(refusal) => format!("without it {refusal}"),
+        };
+        Err(Refusal::UnreadableHistory { timeline, needed })
     }
 
     /// The lines that may be followed from `end`, the one wished for most first.
@@ -175,8 +199,16 @@ impl<'a> Search<'a> {
         match (on, lines.first()) {
             (Some(line), _) => Ok(self.choice(end, line)),
             (None, Some(line)) => Err(unfit(end.objection_to_line(line).unwrap_or_default())),
-            (None, None) => Err(unfit("no timeline leads on from it".to_owned())),
+            (None, None) => Err(unfit(self.why_no_line(end))),
         }
+    }
+
+    fn why_no_line(&self, end: &End<'_>) -> String {
+        let timeline = end.timeline;
+        if self.timelines.unreadable.contains(&timeline) {
+            return format!("it ends on timeline {timeline}, whose history cannot be read");
+        }
+        "no timeline leads on from it".to_owned()
     }
 
     /// The best of all backups: on the line wished for most that has any that can serve.
@@ -218,7 +250,8 @@ impl<'a> Search<'a> {
 
     fn choice(&self, end: &End<'_>, line: &TimelineHistory) -> Choice {
         let timeline = line.timeline();
-        let has_history = self.histories.iter().any(|h| h.timeline() == timeline);
+        let mut histories = self.timelines.histories.iter();
+        let has_history = histories.any(|h| h.timeline() == timeline);
         let others = self.backups.iter().filter(|(id, _)| **id != end.backup.id);
         let why_not = |other: &Result<End<'_>, String>| match other {
             Err(reason) => reason.clone(),
@@ -298,7 +331,10 @@ impl<'a> Search<'a> {
             Err(reason) => reason.clone(),
             Ok(end) => {
                 let lines = self.lines_from(end);
-                let off_line = lines.first().and_then(|line| end.objection_to_line(line));
+                let off_line = match lines.first() {
+                    Some(line) => end.objection_to_line(line),
+                    None => Some(self.why_no_line(end)),
+                };
                 let early = end.objection_to(&self.request.target);
                 early.or(off_line).unwrap_or_default()
             }
@@ -355,9 +391,11 @@ fn pass_over_other_clusters(end: &mut Result<End<'_>, String>, system_id: Option
 /// from a descendant's, else from a backup on it, which then is all there is to it.
 fn lines(
     of_backups: impl Iterator<Item = TimelineId>,
-    histories: &[TimelineHistory],
+    timelines: &KnownTimelines,
 ) -> BTreeMap<TimelineId, TimelineHistory> {
     let mut lines: BTreeMap<_, _> = of_backups.map(|t| (t, TimelineHistory::root(t))).collect();
-    lines.extend(known_lines(histories));
+    lines.extend(known_lines(&timelines.histories));
+    // PostgreSQL reads the history of the timeline that it follows, and no other.
+    lines.retain(|timeline, _| !timelines.unreadable.contains(timeline));
     lines
 }

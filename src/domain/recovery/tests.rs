@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::backup::{BackupKind, BackupStatus, SystemId};
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
-use crate::domain::timeline::Ancestor;
+use crate::domain::timeline::{Ancestor, TimelineHistory};
 
 pub(super) fn tli(number: u32) -> TimelineId {
     TimelineId::new(number).unwrap()
@@ -77,6 +77,19 @@ const LATEST: TimelineWish = TimelineWish::Latest;
 
 pub(super) fn number(timeline: u32) -> TimelineWish {
     TimelineWish::Number(tli(timeline))
+}
+
+/// The choice where every history can be read.
+pub(super) fn choose(
+    backups: &[Backup],
+    histories: &[TimelineHistory],
+    request: &Request,
+) -> Result<Choice, Refusal> {
+    let timelines = KnownTimelines {
+        histories: histories.to_vec(),
+        unreadable: Vec::new(),
+    };
+    super::choose(backups, &timelines, request)
 }
 
 /// Checks that the request gives `name` on `timeline`.

@@ -119,6 +119,31 @@ pub enum RestoreError {
         /// The member's name as it stands there.
         member: String,
     },
+    /// A directory of the server was a link when the backup was taken, and the tar has no more of it.
+    #[error(
+        "the archive {key} holds {member} only as a link to {target}, and not what lay behind it"
+    )]
+    LinkedAway {
+        /// The archive.
+        key: ObjectKey,
+        /// The link.
+        member: String,
+        /// Where it leads.
+        target: String,
+    },
+    /// Files that the backup's manifest lists did not come back.
+    #[error(
+        "backup {backup} did not come back whole: of the files in its backup_manifest {count} are \
+         missing or of another size: {}", .files.join(", ")
+    )]
+    Incomplete {
+        /// The backup.
+        backup: BackupId,
+        /// How many files.
+        count: u64,
+        /// The first few, each with what is wrong.
+        files: Vec<String>,
+    },
     /// What was restored is no database.
     #[error("backup {backup} does not make a database: {reason}")]
     NotADatabase {
@@ -175,6 +200,8 @@ impl Fault for RestoreError {
             | Self::Archive { .. }
             | Self::Digest { .. }
             | Self::UnsafeMember { .. }
+            | Self::LinkedAway { .. }
+            | Self::Incomplete { .. }
             | Self::NotADatabase { .. } => Kind::Corrupt,
             Self::Space { .. } | Self::Local { .. } => Kind::Local,
             Self::Cancelled => Kind::Cancelled,
@@ -187,6 +214,15 @@ impl Fault for RestoreError {
             Self::Repository(source) => source.hint(),
             Self::Choice(source) => source.hint(),
             Self::Fetch { source, .. } => source.hint(),
+            Self::LinkedAway { .. } => {
+                "Take a new backup with `cellarman backup create`, which follows such links, or choose \
+                 another with --backup-id."
+                    .to_owned()
+            }
+            Self::Incomplete { .. } => {
+                "An archive of this backup is lost or was changed: choose another backup with --backup-id."
+                    .to_owned()
+            }
             Self::WalMissing { .. } => {
                 "Choose another backup with --backup-id; this one cannot become consistent."
                     .to_owned()

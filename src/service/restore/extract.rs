@@ -32,6 +32,9 @@ pub(crate) enum ExtractError {
     /// The member would leave the directory, or write through a link.
     #[error("member {0:?} is not safe to write")]
     Unsafe(String),
+    /// The member is a link in the place of files without which there is no database.
+    #[error("member {member:?} is a link to {target:?}")]
+    LinkedAway { member: String, target: String },
     /// The file system refused.
     #[error("cannot {action} {}", .path.display())]
     Write {
@@ -174,8 +177,15 @@ impl MemberWriter<'_> {
         } else {
             members::place_in_tablespace(&relative)
         };
-        let Place::At(relative) = place else {
-            return Ok(());
+        let relative = match place {
+            Place::At(relative) => relative,
+            Place::LeftOut => return Ok(()),
+            Place::LinkedAway => {
+                return Err(ExtractError::LinkedAway {
+                    member: relative.display().to_string(),
+                    target: String::from_utf8_lossy(&link_name(entry)?).into_owned(),
+                });
+            }
         };
         if self.landing.is_pgdata {
             let noted = self.landing.marker.note_name(&relative);

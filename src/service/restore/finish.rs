@@ -17,6 +17,7 @@ use crate::service::restore::file_systems::FileSystems;
 use crate::service::restore::members::{CONTROL, CONTROL_HELD, DIRECTORIES};
 use crate::service::restore::plan::RestorePlan;
 use crate::service::restore::settings::{RecoverySettings, conf_string};
+use crate::service::restore::whole;
 
 /// The file that makes the first `wal archive` of the new cluster demand an empty archive.
 const CHECK_EMPTY_ARCHIVE: &str = "pg_wal/.cellarman/check-empty-archive";
@@ -43,6 +44,7 @@ pub(crate) fn finish(
         notes: Vec::new(),
     };
     let control = finish.check_database()?;
+    finish.notes.extend(whole::check(plan)?);
     finish.make_directories()?;
     finish.link_tablespaces()?;
     finish.write_label()?;

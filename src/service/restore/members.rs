@@ -74,6 +74,9 @@ const OF_THE_SOURCE: [&str; 11] = [
 /// Folders of `pg_wal` whose contents are about the source's archive.
 const ARCHIVING_STATE: [&str; 2] = ["pg_wal/archive_status", "pg_wal/.cellarman"];
 
+/// What no database lives without; a tar that has a link in its place does not have it.
+const ESSENTIAL: [&str; 4] = ["base", "global", "pg_multixact", "pg_xact"];
+
 /// Whether every restore puts such a name at the top of a data directory.
 pub(crate) fn is_usual(name: &OsStr) -> bool {
     let mut usual = USUAL_FILES.iter().chain(&DIRECTORIES);
@@ -87,6 +90,8 @@ pub(crate) enum Place {
     At(PathBuf),
     /// It is not written.
     LeftOut,
+    /// It is a link in the place of files without which there is no database.
+    LinkedAway,
 }
 
 /// Where a member of the data directory's archive goes.
@@ -95,6 +100,10 @@ pub(crate) fn place(relative: &Path, is_symlink: bool) -> Place {
     let is_state = ARCHIVING_STATE
         .iter()
         .any(|folder| relative.starts_with(folder) && !is_named(folder));
+    // Behind it are the files of the source, which no tar holds: never to be written through.
+    if is_symlink && ESSENTIAL.iter().any(|name| relative.starts_with(name)) {
+        return Place::LinkedAway;
+    }
     // A link in the place of one of the server's own directories leads to where the source keeps
     // it, and a live cluster may use it. Tablespaces are linked from the backup's record.
     let is_foreign_link = is_symlink
@@ -158,6 +167,20 @@ mod tests {
         ] {
             let expected = expected.map_or(Place::LeftOut, |path| Place::At(path.into()));
             assert_eq!(place(Path::new(name), is_symlink), expected, "{name}");
+        }
+        for name in [
+            "base",
+            "pg_xact",
+            "base/16384",
+            "pg_multixact/offsets",
+            "global/1262",
+        ] {
+            assert_eq!(place(Path::new(name), true), Place::LinkedAway, "{name}");
+            assert_eq!(
+                place(Path::new(name), false),
+                Place::At(name.into()),
+                "{name}"
+            );
         }
     }
 }

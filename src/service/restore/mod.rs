@@ -20,9 +20,11 @@ pub mod plan;
 pub mod request;
 pub mod run;
 pub mod settings;
+mod source;
 pub mod space;
 #[cfg(any(test, feature = "test-util"))]
 pub mod trial;
+mod whole;
 pub mod words;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::barman::repository::Repository;
 use crate::domain::backup::Backup;
 use crate::domain::lsn::Lsn;
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
-use crate::domain::timeline::{TimelineHistory, TimelineId};
+use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
 use crate::service::restore::error::RestoreError;
 
 /// Missing segments named in an error.
@@ -29,7 +29,7 @@ pub struct WalRange {
 pub(crate) async fn needed_wal(
     repository: &Repository,
     backup: &Backup,
-    histories: &[TimelineHistory],
+    timelines: &KnownTimelines,
 ) -> Result<WalRange, RestoreError> {
     let record = |missing| RestoreError::Record {
         backup: backup.id.clone(),
@@ -41,8 +41,8 @@ pub(crate) async fn needed_wal(
     let begin = begin_wal.number(size).ok_or_else(|| record("begin_wal"))?;
     let end = SegmentNumber::ending_at(end_lsn.max(Lsn::new(1)), size).max(begin);
     let timeline = backup.end_wal.unwrap_or(begin_wal).timeline();
-    let known = histories.iter().find(|line| line.timeline() == timeline);
-    let line = known.cloned().unwrap_or(TimelineHistory::root(timeline));
+    let known = known_lines(&timelines.histories).remove(&timeline);
+    let line = known.unwrap_or(TimelineHistory::root(timeline));
     let needed = |number| {
         // The timeline that it began on has it, unless the line left that before its end.
         let timeline = holder(&line, number, size).max(begin_wal.timeline());

@@ -8,7 +8,8 @@ use crate::barman::backup_info::BackupInfo;
 use crate::barman::repository::Repository;
 use crate::domain::backup::{Backup, BackupId};
 use crate::domain::recovery::{self, Choice, Target};
-use crate::domain::timeline::TimelineId;
+use crate::domain::timeline::{KnownTimelines, TimelineId};
+use crate::fault;
 use crate::service::restore::archives::{PlannedArchive, planned_archives, stored_objects};
 use crate::service::restore::directories::DirectoryState;
 use crate::service::restore::error::RestoreError;
@@ -16,6 +17,7 @@ use crate::service::restore::needed_wal::{WalRange, needed_wal};
 use crate::service::restore::places::{Places, PlannedTablespace};
 use crate::service::restore::request::RestoreRequest;
 use crate::service::restore::settings::{RestoreCommand, TargetAction, TimelineWord};
+use crate::service::restore::source;
 use crate::service::restore::space::{self, SpaceCheck};
 
 /// The first version whose recovery is configured as this module does it.
@@ -70,20 +72,14 @@ pub async fn plan(
     request: &RestoreRequest,
 ) -> Result<RestorePlan, RestoreError> {
     let catalog = repository.list_backups().await?;
-    let histories = repository.histories().await?;
+    let (timelines, mut warnings) = known_timelines(repository).await?;
     let entries = catalog.backups.into_iter();
     let backups: Vec<Backup> = entries.map(|entry| entry.backup).collect();
-    let choice = recovery::choose(&backups, &histories, &request.recovery)?;
-    let mut warnings: Vec<String> = catalog
-        .unreadable
-        .iter()
-        .map(|unreadable| {
-            let (id, reason) = (&unreadable.id, &unreadable.reason);
-            format!(
-                "Backup {id} could not be considered, because its record cannot be read: {reason}."
-            )
-        })
-        .collect();
+    let choice = recovery::choose(&backups, &timelines, &request.recovery)?;
+    warnings.extend(catalog.unreadable.iter().map(|unreadable| {
+        let (id, reason) = (&unreadable.id, &unreadable.reason);
+        format!("Backup {id} could not be considered, because its record cannot be read: {reason}.")
+    }));
     let info = repository.backup_info(&choice.backup).await?;
     let backup = info.to_backup(&choice.backup);
     if !backups.contains(&backup) {
@@ -98,9 +94,10 @@ pub async fn plan(
     let objects = stored_objects(repository, &backup.id, &mut warnings).await?;
     let stored = repository.archives(&backup.id).await?;
     let archives = planned_archives(&backup, stored, objects.as_ref())?;
-    let wal = needed_wal(repository, &backup, &histories).await?;
+    let wal = needed_wal(repository, &backup, &timelines).await?;
     let places = Places::decide(request, &backup, &info)?;
     let space = space::check(&places, &archives, &backup, &mut warnings)?;
+    warnings.extend(source::warning(&request.recovery.target, &places, &info));
     Ok(assemble(
         request,
         choice,
@@ -113,6 +110,29 @@ pub async fn plan(
             space,
         },
     ))
+}
+
+/// What the archive tells of its timelines, with a warning for each history that makes no sense.
+async fn known_timelines(
+    repository: &Repository,
+) -> Result<(KnownTimelines, Vec<String>), RestoreError> {
+    let histories = repository.read_histories().await?;
+    let unreadable = histories.unreadable.iter();
+    let warnings = unreadable
+        .clone()
+        .map(|history| {
+            let (timeline, key) = (history.timeline, &history.key);
+            let reason = fault::chain(&history.error);
+            format!(
+                "Timeline {timeline} could not be considered, because its history {key} cannot be read: {reason}."
+            )
+        })
+        .collect();
+    let timelines = KnownTimelines {
+        unreadable: unreadable.map(|history| history.timeline).collect(),
+        histories: histories.read,
+    };
+    Ok((timelines, warnings))
 }
 
 struct Found {

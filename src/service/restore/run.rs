@@ -320,6 +320,11 @@ impl Shared {
             ExtractError::Cancelled => RestoreError::Cancelled,
             ExtractError::Read(source) => RestoreError::Archive { key, source },
             ExtractError::Note(error) => *error,
+            ExtractError::LinkedAway { member, target } => RestoreError::LinkedAway {
+                key,
+                member,
+                target,
+            },
             ExtractError::Unsafe(member) => RestoreError::UnsafeMember { key, member },
             ExtractError::Write {
                 action,

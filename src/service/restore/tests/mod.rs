@@ -3,6 +3,7 @@
 
 mod leftovers;
 mod outcomes;
+mod truth;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
