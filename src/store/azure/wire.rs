@@ -143,15 +143,8 @@ impl Wire {
         request: &Request,
         call: Call<'_>,
     ) -> Result<HttpRequest<Bytes>, StoreError> {
-        let is_relative = |segment| matches!(segment, "." | "..");
-        if call
-            .key
-            .is_some_and(|key| key.as_str().split('/').any(is_relative))
-        {
-            return Err(request.explained(
-                StoreErrorKind::Unsupported,
-                "no blob can be addressed with . or .. between slashes",
-            ));
+        if let Some(key) = call.key.filter(|key| !is_name(key.as_str())) {
+            return Err(refused(request, key));
         }
         let malformed = |error: http::Error| {
             request.explained(StoreErrorKind::Config, format!("no such request: {error}"))
@@ -185,6 +178,23 @@ impl Wire {
             .map_err(|error| request.explained(StoreErrorKind::Config, error.to_string()))?;
         Ok(unsigned.map(|_| call.body))
     }
+}
+
+/// Whether a blob can have that name: Azure takes backslashes for slashes and walks along dots.
+fn is_name(key: &str) -> bool {
+    !key.contains('\\') && !key.split('/').any(|part| matches!(part, "." | ".."))
+}
+
+/// What no blob is called is absent to readers, and refused to writers.
+fn refused(request: &Request, key: &ObjectKey) -> StoreError {
+    let kind = match request.operation {
+        "get" | "head" | "delete" => StoreErrorKind::NotFound,
+        _ => StoreErrorKind::Unsupported,
+    };
+    request.explained(
+        kind,
+        format!("no blob can be called {key}: not with backslashes, nor . or .. between slashes"),
+    )
 }
 
 /// A header's value, of visible characters alone: the signature's code takes no others.
