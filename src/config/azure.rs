@@ -20,7 +20,7 @@ const CA_BUNDLE: &str = "REQUESTS_CA_BUNDLE";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Container {
     account: String,
-    container: String,
+    name: String,
     endpoint_url: Url,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn container(scheme: &str, rest: &str) -> Result<(Container, String),
     }
     let place = Container {
         account: account.to_owned(),
-        container: container.to_owned(),
+        name: container.to_owned(),
         endpoint_url,
     };
     Ok((place, path.trim_start_matches('/').to_owned()))
@@ -72,7 +72,7 @@ impl Container {
     fn with(self, credentials: AzureCredentials) -> AzureConfig {
         AzureConfig {
             account: self.account,
-            container: self.container,
+            container: self.name,
             endpoint_url: self.endpoint_url,
             credentials,
             ca_bundle: None,
@@ -356,7 +356,7 @@ mod tests {
         ] {
             let (place, found) = taken_apart(text).unwrap();
             assert_eq!(place.account, account, "{text}");
-            assert_eq!(place.container, "cellar", "{text}");
+            assert_eq!(place.name, "cellar", "{text}");
             assert_eq!(place.endpoint_url.as_str(), endpoint_url, "{text}");
             assert_eq!(found, path, "{text}");
         }
