@@ -86,9 +86,9 @@ def judge_wal(bars):
 def judge_base_backup(bars):
     for codec, ours, theirs in bars.groups("backup", "Barman"):
         if codec == "none":
-            limits = [bars.limit(key, LIMIT_FACTOR) for key in ("read", "put-parts-http")]
+            limits = [bars.limit(key, LIMIT_FACTOR) for key in ("read", "put-signed-http")]
             most = None if None in limits else max(limits)
-            bar = f"base backup, none: wall, {LIMIT_FACTOR} × the slower of read and PUT only"
+            bar = f"base backup, none: wall, {LIMIT_FACTOR} × the slower of read and PUT, bodies signed"
             bars.at_most(bar, ours["wall_s"], most)
         elif codec in BASE_BACKUP:
             bar = f"base backup, {codec}: wall ÷ Barman's ≤ {BASE_BACKUP[codec]:g}"

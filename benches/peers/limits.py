@@ -130,10 +130,16 @@ def transfer_limits(bench, sample, size, servers, rounds):
         ]
         for server in servers:
             way = f"{server.transport}, {JOBS} connections"
+            # Over TLS no tool signs bodies.
+            is_signed = server.transport == "http"
             put = Limit(f"PUT only, parts of 8 MiB, {way}", size, f"put-parts-{server.transport}")
             get = Limit(f"GET only, ranges of 8 MiB, {way}", size)
+            signed = Limit(f"PUT only, parts of 8 MiB, bodies signed, {way}", size)
+            signed.key = f"put-signed-{server.transport}"
             for _ in range(rounds):
                 timed(put, lambda: server.bucket.put_parts("limit", parts, JOBS))
+                if is_signed:
+                    timed(signed, lambda: server.bucket.put_parts("limit", parts, JOBS, True))
                 timed(get, lambda: server.bucket.get_parts("limit", size, JOBS))
             server.bucket.delete_all("limit")
             title = f"PUT only, one segment, new connection, {server.transport}"
@@ -142,7 +148,7 @@ def transfer_limits(bench, sample, size, servers, rounds):
                 body = segment.read()
             for _ in range(20):
                 timed(one, lambda: server.bucket.request("PUT", "segment", body=body))
-            limits += [put, get, one]
+            limits += [put, signed, get, one] if is_signed else [put, get, one]
     return limits
 
 

@@ -1,7 +1,7 @@
 """As much of S3 as the bench needs, in the standard library: it measures what others stored.
 
-Requests are signed (SigV4) without the payload, so that a PUT costs next to nothing here and its
-time is the server's and the connection's: the limit that no tool can pass.
+Requests are signed (SigV4) without the body unless that is asked for, so that a PUT costs next to
+nothing here and its time is the server's and the connection's: the limit that no tool can pass.
 
 Not here: retries; the server is on the loopback.
 """
@@ -16,6 +16,7 @@ import xml.etree.ElementTree
 from datetime import datetime, timezone
 
 PART_BYTES = 8 << 20
+UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
 class S3Error(Exception):
@@ -35,13 +36,13 @@ class Bucket:
             return http.client.HTTPSConnection(self.endpoint.netloc, context=self.context)
         return http.client.HTTPConnection(self.endpoint.netloc)
 
-    def request(self, method, key="", query=(), body=b"", connection=None):
+    def request(self, method, key="", query=(), body=b"", connection=None, body_hash=UNSIGNED):
         """One signed request; returns (headers, body)."""
         path = urllib.parse.quote(f"/{self.bucket}/{key}" if key else f"/{self.bucket}")
         query = urllib.parse.urlencode(sorted(query), quote_via=urllib.parse.quote)
         own = connection or self.connect()
         try:
-            headers = self.sign(method, path, query)
+            headers = self.sign(method, path, query, body_hash)
             own.request(method, f"{path}?{query}" if query else path, body, headers)
             answer = own.getresponse()
             content = answer.read()
@@ -52,19 +53,19 @@ class Bucket:
             raise S3Error(f"{method} {path}: {answer.status} {content[:300]!r}")
         return answer.headers, content
 
-    def sign(self, method, path, query):
+    def sign(self, method, path, query, body_hash=UNSIGNED):
         now = datetime.now(timezone.utc)
         day, moment = now.strftime("%Y%m%d"), now.strftime("%Y%m%dT%H%M%SZ")
         headers = {
             "host": self.endpoint.netloc,
-            "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
+            "x-amz-content-sha256": body_hash,
             "x-amz-date": moment,
         }
         names = ";".join(headers)
         canonical = "\n".join(
             [method, path, query]
             + [f"{name}:{value}" for name, value in headers.items()]
-            + ["", names, "UNSIGNED-PAYLOAD"]
+            + ["", names, body_hash]
         )
         scope = f"{day}/us-east-1/s3/aws4_request"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
@@ -103,15 +104,18 @@ class Bucket:
             self.request("DELETE", key, connection=connection)
         connection.close()
 
-    def put_parts(self, key, parts, connections):
-        """A multipart upload of `parts` (callables that give bytes) over so many connections."""
+    def put_parts(self, key, parts, connections, is_signed=False):
+        """A multipart upload of `parts` (callables that give bytes) over so many connections; each
+        request says what its body hashes to, as tools do over plain HTTP, or not."""
         answer = self.request("POST", key, [("uploads", "")])[1]
         upload = xml.etree.ElementTree.fromstring(answer).findtext("{*}UploadId")
         tags = {}
 
         def put(connection, number):
             query = [("partNumber", str(number)), ("uploadId", upload)]
-            headers, _ = self.request("PUT", key, query, parts[number - 1](), connection)
+            body = parts[number - 1]()
+            body_hash = hashlib.sha256(body).hexdigest() if is_signed else UNSIGNED
+            headers, _ = self.request("PUT", key, query, body, connection, body_hash)
             tags[number] = headers["ETag"]
 
         self.in_parallel(put, range(1, len(parts) + 1), connections)
