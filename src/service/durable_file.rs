@@ -7,6 +7,9 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
 /// Puts `bytes` at `path`, whole and durable, over what is there. The folder must exist.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_beside(path);
@@ -74,6 +77,33 @@ pub(crate) fn temporary_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}.tmp", process::id()))
 }
 
+/// Removes what killed processes left of writing `path`. Living ones keep theirs.
+pub(crate) fn remove_leftovers(path: &Path) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
+    let begin = format!(".{}.", name.to_string_lossy());
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let owner = name
+            .strip_prefix(&begin)
+            .and_then(|rest| rest.strip_suffix(".tmp"));
+        if owner.is_some_and(is_gone) {
+            // Another process may be doing the same.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Whether the process of this id, as it stands in a file's name, is gone. What is no id is nobody's.
+pub(crate) fn is_gone(pid: &str) -> bool {
+    let pid = pid.parse().ok().and_then(Pid::from_raw);
+    pid.is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+}
+
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
@@ -97,6 +127,32 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert!(read_if_present(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let mut child = process::Command::new("true").spawn().unwrap();
+        let dead = child.id();
+        child.wait().unwrap();
+        let living = process::id();
+        let gone = [
+            format!(".state.json.{dead}.tmp"),
+            ".state.json.x.tmp".into(),
+        ];
+        let kept = [
+            format!(".state.json.{living}.tmp"),
+            format!(".other.json.{dead}.tmp"),
+            format!("state.json.{dead}.tmp"),
+            "state.json".to_owned(),
+        ];
+        for name in gone.iter().chain(&kept) {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        remove_leftovers(&path).unwrap();
+        assert!(gone.iter().all(|name| !folder.path().join(name).exists()));
+        assert!(kept.iter().all(|name| folder.path().join(name).exists()));
     }
 
     #[test]

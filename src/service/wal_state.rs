@@ -292,7 +292,7 @@ impl PgWal {
             settled_after: known.settled.map(|settled| settled.after.to_string()),
             empty_for: known.empty_for.clone().map(|id| id.0),
         };
-        write_json(&self.state_folder().join("archive.json"), &file)
+        self.write_state("archive.json", &file)
     }
 
     /// The mark that the file `name` was archived ahead to `destination`.
@@ -360,7 +360,13 @@ impl PgWal {
             codec: last.codec.to_string(),
             segment_size: last.segment_size.bytes(),
         };
-        write_json(&self.state_folder().join("restore.json"), &file)
+        self.write_state("restore.json", &file)
+    }
+
+    fn write_state<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+        let path = self.state_folder().join(name);
+        write_json(&path, value)?;
+        durable_file::remove_leftovers(&path)
     }
 
     /// A file of ours as a value; one that is absent or makes no sense is nothing.

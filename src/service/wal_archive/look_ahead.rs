@@ -23,6 +23,7 @@ use crate::service::wal_archive::file::WalFile;
 use crate::service::wal_archive::store::PutWay;
 use crate::service::wal_archive::turn::Turn;
 use crate::service::wal_archive::{Archived, Archiver, Run, body, contents};
+use crate::service::wal_restore::prefetch;
 use crate::service::wal_state::{Mark, PgWal};
 
 /// How long look-aheads may go on after the asked file is safe.
@@ -79,6 +80,9 @@ impl Archiver {
         let picked = task::spawn_blocking(move || {
             if let Err(error) = pg_wal.clean_marks() {
                 warn!(%error, "cannot clean the marks of archived WAL files");
+            }
+            if let Err(error) = prefetch::clear_leftovers(&pg_wal) {
+                warn!(%error, "cannot clean what a killed restore of WAL left");
             }
             if count_max == 0 {
                 return Vec::new();

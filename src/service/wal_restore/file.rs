@@ -8,9 +8,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
-
 use crate::codec::digest::DigestWriter;
 use crate::pgfile::wal_page::SEGMENT_HEADER_BYTES;
 use crate::service::durable_file;
@@ -143,19 +140,30 @@ pub(super) fn digest_of(path: &Path) -> io::Result<(u64, String)> {
 
 /// Our folder for temporary files, without those of processes that are gone.
 fn own_folder(pg_wal: &PgWal) -> io::Result<PathBuf> {
-    let folder = pg_wal.state_folder().join("tmp");
+    let folder = temporary_folder(pg_wal);
     durable_file::create_folder(&folder)?;
-    for entry in fs::read_dir(&folder)?.flatten() {
+    remove_leftovers(pg_wal)?;
+    Ok(folder)
+}
+
+/// Removes the temporary files of processes that are gone.
+pub(super) fn remove_leftovers(pg_wal: &PgWal) -> io::Result<()> {
+    let entries = match fs::read_dir(temporary_folder(pg_wal)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries.flatten() {
         let name = entry.file_name();
-        let owner = name
-            .to_str()
-            .and_then(|name| name.split('.').next()?.parse().ok())
-            .and_then(Pid::from_raw);
-        let is_gone = owner.is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH));
-        if is_gone {
+        let name = name.to_string_lossy();
+        if durable_file::is_gone(name.split('.').next().unwrap_or_default()) {
             // Another call may be doing the same.
             let _ = fs::remove_file(entry.path());
         }
     }
-    Ok(folder)
+    Ok(())
+}
+
+fn temporary_folder(pg_wal: &PgWal) -> PathBuf {
+    pg_wal.state_folder().join("tmp")
 }

@@ -23,8 +23,8 @@ use crate::domain::wal_file::WalFileName;
 use crate::fault::chain;
 use crate::service::wal_restore::error::RestoreError;
 use crate::service::wal_restore::fetch::{self, Wanted};
-use crate::service::wal_restore::file::Temporary;
-use crate::service::wal_restore::spool::Spool;
+use crate::service::wal_restore::file::{self, Temporary};
+use crate::service::wal_restore::spool::{self, Spool};
 use crate::service::wal_restore::{Restorer, choice};
 use crate::service::wal_state::PgWal;
 
@@ -87,6 +87,29 @@ pub fn is_running(pg_wal: &PgWal) -> bool {
         return false;
     };
     flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+}
+
+/// Removes what killed runs and restores left, unless a run is under way.
+///
+/// For a server that archives: it may have been promoted and never restore again. One that does
+/// (a standby that archives as well) loses a few segments fetched ahead by a run that failed.
+pub(crate) fn clear_leftovers(pg_wal: &PgWal) -> io::Result<()> {
+    let folder = pg_wal.state_folder();
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    file::remove_leftovers(pg_wal)?;
+    let spools = spool::spools(&folder)?;
+    if spools.is_empty() {
+        return Ok(());
+    }
+    let lock = open_lock(pg_wal)?;
+    if try_lock(&lock)? {
+        for spool in spools {
+            fs::remove_dir_all(spool)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a run would make sense now: a server is up, and none is under way.
@@ -322,25 +345,60 @@ fn asked(pg_wal: &PgWal) -> Option<SegmentName> {
 ///
 /// Those who only look hold it for a moment as well, so it is tried more than once.
 async fn lock(pg_wal: &PgWal) -> io::Result<Option<File>> {
-    let path = pg_wal.make_state_folder()?.join(LOCK);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)?;
+    let file = open_lock(pg_wal)?;
     for _ in 0..LOCK_ATTEMPTS {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Some(file)),
-            Err(Errno::WOULDBLOCK) => time::sleep(LOOK_EVERY / LOCK_ATTEMPTS).await,
-            Err(error) => return Err(error.into()),
+        if try_lock(&file)? {
+            return Ok(Some(file));
         }
+        time::sleep(LOOK_EVERY / LOCK_ATTEMPTS).await;
     }
     Ok(None)
+}
+
+fn open_lock(pg_wal: &PgWal) -> io::Result<File> {
+    let path = pg_wal.make_state_folder()?.join(LOCK);
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).open(path)
+}
+
+/// Takes the lock for as long as the file is open; false when another process holds it.
+fn try_lock(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_run_left_goes_unless_another_is_under_way() {
+        let data = tempfile::tempdir().unwrap();
+        fs::create_dir_all(data.path().join("pg_wal/archive_status")).unwrap();
+        let pg_wal = PgWal::at(&data.path().join("pg_wal")).unwrap();
+        clear_leftovers(&pg_wal).unwrap();
+        assert!(!pg_wal.state_folder().exists());
+        let folder = pg_wal.make_state_folder().unwrap();
+        let left = [
+            folder.join("spool-a/segment"),
+            folder.join("tmp/dead.segment"),
+        ];
+        for path in &left {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "wal").unwrap();
+        }
+        fs::write(folder.join("archive.json"), "{}").unwrap();
+        let lock = open_lock(&pg_wal).unwrap();
+        assert!(try_lock(&lock).unwrap());
+        clear_leftovers(&pg_wal).unwrap();
+        assert!(left[0].exists() && !left[1].exists());
+        drop(lock);
+        clear_leftovers(&pg_wal).unwrap();
+        assert!(!folder.join("spool-a").exists() && folder.join("archive.json").exists());
+    }
 
     #[test]
     fn what_is_fetched_ahead_leaves_the_server_its_room() {

@@ -44,17 +44,11 @@ impl Spool {
     /// Makes the folder, and removes the spools of archives used before.
     pub(super) fn create(&self) -> io::Result<()> {
         durable_file::create_folder(&self.folder)?;
-        let beside = self.folder.parent().map(fs::read_dir).transpose()?;
-        for path in beside
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-        {
-            let is_spool = path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
-            if is_spool && path != self.folder {
+        let Some(beside) = self.folder.parent() else {
+            return Ok(());
+        };
+        for path in spools(beside)? {
+            if path != self.folder {
                 ignore_missing(fs::remove_dir_all(&path))?;
             }
         }
@@ -146,6 +140,18 @@ impl Spool {
     fn sidecar(&self, name: SegmentName) -> PathBuf {
         self.folder.join(format!("{name}.json"))
     }
+}
+
+/// The folders of spools in `folder`, of whatever archive.
+pub(super) fn spools(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut spools = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            spools.push(entry.path());
+        }
+    }
+    Ok(spools)
 }
 
 fn ignore_missing(outcome: io::Result<()>) -> io::Result<()> {
