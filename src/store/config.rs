@@ -195,10 +195,12 @@ pub struct GcsConfig {
     pub credentials: GcsCredentials,
     /// Certificates (PEM, one or more) to trust instead of the host's.
     pub ca_bundle: Option<Vec<u8>>,
-    /// The Cloud KMS key of new objects; the bucket's own when absent.
+    /// The Cloud KMS key of new objects, `projects/...`; the bucket's own when absent.
     pub kms_key_name: Option<String>,
     /// The storage class of new objects; the bucket's own when absent.
     pub storage_class: Option<String>,
+    /// The project that a new bucket is to belong to.
+    pub project: Option<String>,
     /// How long to wait for an answer to begin or to go on.
     pub read_timeout: Option<Duration>,
 }
@@ -206,13 +208,32 @@ pub struct GcsConfig {
 /// Who asks Google.
 #[derive(Debug, Clone)]
 pub enum GcsCredentials {
-    /// A service account's key, the JSON document itself.
-    ServiceAccount(SecretString),
-    /// What the host provides: the file of the application's default credentials, or the
-    /// metadata service of the machine or of GKE.
-    Host {
-        /// Where the metadata service answers; its usual place when absent.
-        metadata_url: Option<Url>,
+    /// A service account that signs for itself.
+    ServiceAccount {
+        /// Its address.
+        account: String,
+        /// Which of its keys it is.
+        key_id: Option<String>,
+        /// The key, in PEM.
+        private_key: SecretString,
+        /// Where tokens are given.
+        token_url: Url,
+    },
+    /// A person, as `gcloud auth application-default login` leaves it.
+    AuthorizedUser {
+        /// The program's id.
+        client_id: String,
+        /// The program's secret.
+        client_secret: SecretString,
+        /// What a token is given for.
+        refresh_token: SecretString,
+        /// Where tokens are given.
+        token_url: Url,
+    },
+    /// What the metadata service of the machine, or of GKE, gives.
+    Metadata {
+        /// Where it answers; its usual place when absent.
+        url: Option<Url>,
     },
     /// Nobody: for emulators.
     Anonymous,

@@ -13,6 +13,7 @@ pub mod download;
 pub mod error;
 #[cfg(any(test, feature = "test-util"))]
 pub mod faulty;
+pub mod gcs;
 mod http;
 pub mod local;
 pub mod memory;

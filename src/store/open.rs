@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::store::ObjectStore;
 use crate::store::azure::AzureStore;
 use crate::store::config::StoreConfig;
-use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::error::StoreError;
+use crate::store::gcs::GcsStore;
 use crate::store::local::LocalStore;
 use crate::store::memory::MemoryStore;
 use crate::store::retry::{RetryPolicy, Retrying};
@@ -40,16 +41,7 @@ pub async fn open_with(
         StoreConfig::Memory => Arc::new(MemoryStore::new()),
         StoreConfig::S3(s3) => Arc::new(S3Store::new(s3).await),
         StoreConfig::Azure(azure) => Arc::new(AzureStore::new(azure)?),
-        StoreConfig::Gcs(gcs) => return Err(not_served(&gcs.bucket)),
+        StoreConfig::Gcs(gcs) => Arc::new(GcsStore::new(gcs)),
     };
     Ok(Arc::new(Retrying::new(engine, policy)))
-}
-
-fn not_served(container: &str) -> StoreError {
-    StoreError {
-        operation: "open",
-        subject: container.to_owned(),
-        kind: StoreErrorKind::Unsupported,
-        source: None,
-    }
 }

@@ -12,6 +12,7 @@ mod azure;
 mod bad_input;
 mod bucket;
 mod crash;
+mod gcs;
 mod harness;
 mod restore_truth;
 mod stores;

@@ -5,6 +5,7 @@
 //! program. Not here: what an answer means, which each engine knows.
 
 mod body;
+mod chunks;
 mod credentials;
 mod error;
 
@@ -18,10 +19,10 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Connector, ConnectorBuilder};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings};
 use aws_smithy_types::body::SdkBody;
-use bytes::Bytes;
 use http::{Request, Response};
 
 pub(super) use body::ResponseBody;
+pub(super) use chunks::Chunks;
 pub(super) use credentials::CredentialConnector;
 pub(super) use error::HttpError;
 
@@ -101,10 +102,10 @@ impl HttpClient {
     /// The time it may take is the caller's to limit; dropping the future gives the connection up.
     pub(super) async fn send(
         &self,
-        request: Request<Bytes>,
+        request: Request<impl Into<SdkBody>>,
     ) -> Result<Response<ResponseBody>, HttpError> {
         let is_plain = request.uri().scheme_str() == Some("http");
-        let request = request.map(SdkBody::from);
+        let request = request.map(Into::into);
         let request = request.try_into().map_err(HttpError::malformed)?;
         let answer = self.connector(is_plain).call(request).await;
         let answer = answer.map_err(|error| HttpError::of_connector(&error))?;

@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 
 use crate::cache;
-use crate::minio::Minio;
 use crate::process::Ended;
 use crate::program::Program;
 use crate::scratch::Scratch;
+use crate::storage::Storage;
 
-/// Barman's commands against one MinIO.
+/// Barman's commands against one store.
 #[derive(Debug)]
 pub struct Barman {
     directory: PathBuf,
     scratch_home: String,
+    provider: &'static str,
     environment: Vec<(String, String)>,
     account: crate::account::Account,
 }
@@ -25,13 +26,14 @@ impl Barman {
         Ok(directory)
     }
 
-    /// Barman's commands with `minio` as their store.
-    pub fn new(scratch: &Scratch, minio: &Minio) -> Result<Self, String> {
+    /// Barman's commands with this store.
+    pub fn new<S: Storage>(scratch: &Scratch, store: &S) -> Result<Self, String> {
         let home = scratch.make("barman-home");
         Ok(Self {
             directory: Self::installed()?,
             scratch_home: home.display().to_string(),
-            environment: minio.environment(),
+            provider: S::BARMAN_PROVIDER,
+            environment: store.environment(),
             account: scratch.account(),
         })
     }
@@ -43,7 +45,7 @@ impl Barman {
         Program::at(binary, self.account)
             .with_environment(&self.environment)
             .with_variable("TMPDIR", &self.scratch_home)
-            .with_arguments(&["--cloud-provider", "aws-s3"])
+            .with_arguments(&["--cloud-provider", self.provider])
     }
 
     /// `barman-cloud-<name>` run to its end.

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::cache;
 use crate::scratch::Scratch;
+use crate::storage::{Storage, free_port};
 use crate::wait;
 
 /// A running MinIO with one bucket.
@@ -93,6 +94,26 @@ impl Minio {
     }
 }
 
+impl Storage for Minio {
+    const BARMAN_PROVIDER: &'static str = "aws-s3";
+
+    fn start(scratch: &Scratch) -> Result<Self, String> {
+        Self::start(scratch)
+    }
+
+    fn url(&self, path: &str) -> String {
+        self.url(path)
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        vec!["--endpoint-url".to_owned(), self.endpoint()]
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        self.environment()
+    }
+}
+
 impl Drop for Minio {
     fn drop(&mut self) {
         self.kill();
@@ -131,13 +152,6 @@ fn becomes_ready(child: &mut Child, port: u16) -> bool {
         }
         is_ready(port).then_some(true)
     })
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .unwrap_or_else(|error| panic!("no free port on 127.0.0.1: {error}"))
-        .port()
 }
 
 /// Whether it says that it is ready, and serves: it answers 503 for a moment after it says so.

@@ -8,16 +8,17 @@ use crate::minio::Minio;
 use crate::process::Ended;
 use crate::program::Program;
 use crate::scratch::Scratch;
+use crate::storage::Storage;
 use crate::workload;
 
 /// The pieces. Clusters made with it must be dropped before it.
 #[derive(Debug)]
-pub struct World {
+pub struct World<S = Minio> {
     /// The program, with its store and server.
     pub cellarman: Program,
     any_server: Program,
-    /// The store.
-    pub minio: Minio,
+    /// The store: MinIO, unless a test asks for another.
+    pub minio: S,
     /// The PostgreSQL that clusters are made with.
     pub release: Release,
     /// Where all files are.
@@ -29,16 +30,25 @@ pub const PATH: &str = "backups";
 /// The server's name in the archive.
 pub const SERVER: &str = "main";
 
-impl World {
-    /// A new one; `binary` is what Cargo built. An error says why the test cannot run.
+impl World<Minio> {
+    /// A new one on MinIO; `binary` is what Cargo built. An error says why the test cannot run.
     pub fn new(binary: &str, release: Result<Release, String>) -> Result<Self, String> {
+        Self::on_store(binary, release)
+    }
+}
+
+impl<S: Storage> World<S> {
+    /// A new one on this kind of store.
+    pub fn on_store(binary: &str, release: Result<Release, String>) -> Result<Self, String> {
         let release = release?;
         let scratch = Scratch::new(Account::of_servers()?);
-        let minio = Minio::start(&scratch)?;
+        let minio = S::start(&scratch)?;
         let url = minio.url(PATH);
-        let endpoint = minio.endpoint();
+        let arguments = minio.arguments();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let any_server = Program::built(binary, &scratch)
-            .with_arguments(&["--store", &url, "--endpoint-url", &endpoint])
+            .with_arguments(&["--store", &url])
+            .with_arguments(&arguments)
             .with_environment(&minio.environment());
         Ok(Self {
             cellarman: any_server.clone().with_arguments(&["--server", SERVER]),

@@ -1,0 +1,288 @@
+//! Bearer tokens: got from where the credentials say, kept until shortly before they expire.
+//!
+//! One request for a token is under way at a time, whoever waits for it. Not here: reading the
+//! files that hold credentials, which `config` does.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::Url;
+
+use super::fault::Answer;
+use super::jwt::{Assertion, PrivateKey};
+use crate::clock;
+use crate::store::config::GcsCredentials;
+use crate::store::error::StoreErrorKind;
+use crate::store::http::{HttpClient, HttpError};
+
+/// What tokens are asked for: all of Cloud Storage, with buckets, and nothing else of Google.
+const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.full_control";
+
+/// A token is not used any more so long before its end: as Google's own libraries have it, for
+/// the metadata service hands out an older token until then.
+const MARGIN: Duration = Duration::from_secs(225);
+
+/// No answer with a token is longer.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// Where machines of Google, and GKE, are asked for a token: by name, and where names fail.
+const METADATA_HOSTS: [&str; 2] = ["http://metadata.google.internal", "http://169.254.169.254"];
+
+/// A token, good for a while.
+pub(super) struct Token {
+    /// The value of the header, `Bearer` included.
+    pub(super) header: SecretString,
+    expires: Option<Instant>,
+}
+
+/// No token, and why.
+#[derive(Debug, Clone)]
+pub(super) struct TokenError {
+    pub(super) kind: StoreErrorKind,
+    pub(super) text: String,
+}
+
+type Fetch = Shared<BoxFuture<'static, Result<Arc<Token>, TokenError>>>;
+
+/// Where tokens come from.
+pub(super) struct TokenSource {
+    http: HttpClient,
+    credentials: Arc<GcsCredentials>,
+    latest: Mutex<Option<Fetch>>,
+}
+
+#[derive(Deserialize)]
+struct TokenDocument {
+    access_token: String,
+    expires_in: Option<u64>,
+}
+
+/// How the endpoints that give tokens refuse (RFC 6749, 5.2).
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+    #[serde(default)]
+    error_description: String,
+}
+
+impl TokenSource {
+    pub(super) fn new(http: HttpClient, credentials: GcsCredentials) -> Self {
+        Self {
+            http,
+            credentials: Arc::new(credentials),
+            latest: Mutex::new(None),
+        }
+    }
+
+    /// A token to send, or none where none is wanted.
+    pub(super) async fn token(&self) -> Result<Option<Arc<Token>>, TokenError> {
+        if matches!(*self.credentials, GcsCredentials::Anonymous) {
+            return Ok(None);
+        }
+        let fetch = self.fetch();
+        fetch.await.map(Some)
+    }
+
+    /// Forgets a token that was refused before its time.
+    pub(super) fn refused(&self, token: &Arc<Token>) {
+        let mut latest = self.lock();
+        let is_same = latest
+            .as_ref()
+            .and_then(Shared::peek)
+            .and_then(|outcome| outcome.as_ref().ok())
+            .is_some_and(|known| Arc::ptr_eq(known, token));
+        if is_same {
+            *latest = None;
+        }
+    }
+
+    /// The request that is under way, or whose token is still good, or a new one.
+    fn fetch(&self) -> Fetch {
+        let mut latest = self.lock();
+        let is_good = |fetch: &Fetch| match fetch.peek() {
+            None => true,
+            Some(Ok(token)) => token.is_good(),
+            Some(Err(_)) => false,
+        };
+        if let Some(fetch) = latest.as_ref().filter(|fetch| is_good(fetch)) {
+            return fetch.clone();
+        }
+        let ask = Ask {
+            http: self.http.clone(),
+            credentials: Arc::clone(&self.credentials),
+        };
+        let fetch = async move { ask.run().await.map(Arc::new) }
+            .boxed()
+            .shared();
+        *latest = Some(fetch.clone());
+        fetch
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Fetch>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Token {
+    fn is_good(&self) -> bool {
+        self.expires
+            .is_none_or(|expires| expires.saturating_duration_since(Instant::now()) > MARGIN)
+    }
+}
+
+/// One request for a token.
+struct Ask {
+    http: HttpClient,
+    credentials: Arc<GcsCredentials>,
+}
+
+impl Ask {
+    async fn run(&self) -> Result<Token, TokenError> {
+        match &*self.credentials {
+            GcsCredentials::ServiceAccount {
+                account,
+                key_id,
+                private_key,
+                token_url,
+            } => {
+                let key = PrivateKey::from_pem(private_key.expose_secret())
+                    .map_err(|problem| unusable(format!("the private key {problem}")))?;
+                let assertion = Assertion {
+                    account,
+                    key_id: key_id.as_deref(),
+                    scope: SCOPE,
+                    audience: token_url.as_str(),
+                };
+                let assertion = key
+                    .assert(&assertion, clock::now().timestamp())
+                    .map_err(unusable)?;
+                let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+                let form = [("grant_type", grant), ("assertion", &assertion)];
+                self.grant(token_url, &form).await
+            }
+            GcsCredentials::AuthorizedUser {
+                client_id,
+                client_secret,
+                refresh_token,
+                token_url,
+            } => {
+                let form = [
+                    ("grant_type", "refresh_token"),
+                    ("client_id", client_id),
+                    ("client_secret", client_secret.expose_secret()),
+                    ("refresh_token", refresh_token.expose_secret()),
+                ];
+                self.grant(token_url, &form).await
+            }
+            GcsCredentials::Metadata { url } => self.metadata(url.as_ref()).await,
+            GcsCredentials::Anonymous => Err(unusable("there are no credentials".to_owned())),
+        }
+    }
+
+    async fn grant(&self, url: &Url, form: &[(&str, &str)]) -> Result<Token, TokenError> {
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
+        let request = http::Request::post(url.as_str())
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Bytes::from(body));
+        self.ask(url.as_str(), request).await
+    }
+
+    async fn metadata(&self, url: Option<&Url>) -> Result<Token, TokenError> {
+        let given = url.map(|url| url.as_str().trim_end_matches('/'));
+        let mut hosts = given.into_iter().chain(match given {
+            Some(_) => [].iter().copied(),
+            None => METADATA_HOSTS.iter().copied(),
+        });
+        let mut outcome = Err(unusable("no metadata service".to_owned()));
+        for host in hosts.by_ref() {
+            let url = format!("{host}/computeMetadata/v1/instance/service-accounts/default/token");
+            let request = http::Request::get(&url)
+                .header("metadata-flavor", "Google")
+                .body(Bytes::new());
+            outcome = self.ask(&url, request).await;
+            // Where a name does not lead there, the address may.
+            if !matches!(&outcome, Err(error) if error.kind == StoreErrorKind::Unreachable) {
+                break;
+            }
+        }
+        outcome.map_err(|error| TokenError {
+            text: format!(
+                "no key file is given (GOOGLE_APPLICATION_CREDENTIALS), and of the machine: {}",
+                error.text
+            ),
+            ..error
+        })
+    }
+
+    async fn ask(
+        &self,
+        url: &str,
+        request: http::Result<http::Request<Bytes>>,
+    ) -> Result<Token, TokenError> {
+        let place = url.split('?').next().unwrap_or_default();
+        let failed = |error: HttpError| TokenError {
+            kind: error.kind,
+            text: format!("no token from {place}: {error}"),
+        };
+        let request = request.map_err(|error| unusable(format!("{place}: {error}")))?;
+        let (head, body) = self.http.send(request).await.map_err(failed)?.into_parts();
+        let body = body.collect(ANSWER_BYTES_MAX).await.map_err(failed)?;
+        if !head.status.is_success() {
+            return Err(refusal(place, head.status.as_u16(), &body));
+        }
+        let document: TokenDocument =
+            serde_json::from_slice(&body).map_err(|error| TokenError {
+                kind: StoreErrorKind::Corrupt,
+                // Not the text of the error: it may repeat the answer.
+                text: format!(
+                    "the answer of {place} is no token (line {}, column {})",
+                    error.line(),
+                    error.column()
+                ),
+            })?;
+        let valid = document.expires_in.map(Duration::from_secs);
+        Ok(Token {
+            header: SecretString::from(format!("Bearer {}", document.access_token)),
+            expires: valid.and_then(|valid| Instant::now().checked_add(valid)),
+        })
+    }
+}
+
+fn unusable(text: String) -> TokenError {
+    TokenError {
+        kind: StoreErrorKind::Config,
+        text,
+    }
+}
+
+fn refusal(place: &str, status: u16, body: &[u8]) -> TokenError {
+    let kind = match status {
+        408 => StoreErrorKind::Timeout,
+        429 | 503 => StoreErrorKind::Throttled,
+        500.. => StoreErrorKind::Unreachable,
+        _ => StoreErrorKind::Denied,
+    };
+    let text = match serde_json::from_slice::<Refusal>(body) {
+        Ok(refusal) => {
+            let description = refusal.error_description;
+            let clock = if description.contains("reasonable timeframe") {
+                " (the clock of this host is wrong)"
+            } else {
+                ""
+            };
+            format!("{status} {}: {description}{clock}", refusal.error)
+        }
+        Err(_) => Answer::new(status, body).to_string(),
+    };
+    TokenError {
+        kind,
+        text: format!("no token from {place}: {text}"),
+    }
+}
