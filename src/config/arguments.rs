@@ -17,6 +17,8 @@ pub(super) struct Extra {
     pub(super) encryption_scope: Option<String>,
     /// `--azure-credential` and its other names: `default` or `managed-identity`.
     pub(super) azure_credential: Option<String>,
+    /// `--kms-key-name`.
+    pub(super) kms_key_name: Option<String>,
     /// Options that are not taken, and why.
     pub(super) refused: Vec<String>,
 }
@@ -74,6 +76,10 @@ impl Extra {
                 let is_known = matches!(value, "default" | "managed-identity");
                 self.azure_credential = text.filter(|_| is_known);
                 is_known
+            }
+            "--kms-key-name" => {
+                self.kms_key_name = text;
+                is_given
             }
             _ => false,
         }

@@ -98,21 +98,12 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A kind of store that is not served.
-    #[error("{place} is on {service}, which this release does not serve yet")]
-    NotServed {
-        /// The option or field that says the place.
-        place: String,
-        /// The service.
-        service: &'static str,
-    },
 }
 
 impl Fault for ConfigError {
     fn kind(&self) -> Kind {
         match self {
             Self::Read { .. } => Kind::Local,
-            Self::NotServed { .. } => Kind::Unsupported,
             _ => Kind::Config,
         }
     }
@@ -151,10 +142,7 @@ impl Fault for ConfigError {
             }
             Self::Variable { name, .. } => format!("Correct or unset {name}."),
             Self::Place { .. } => {
-                "Give s3://BUCKET/PATH, https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH, file:///DIRECTORY or a directory.".to_owned()
-            }
-            Self::NotServed { .. } => {
-                "Use an S3 bucket (s3://BUCKET/PATH), a container of Azure or a directory (file:///DIRECTORY).".to_owned()
+                "Give s3://BUCKET/PATH, gs://BUCKET/PATH, https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH, file:///DIRECTORY or a directory.".to_owned()
             }
         }
     }

@@ -9,6 +9,8 @@ mod connection_string;
 mod document;
 mod environment;
 pub mod error;
+mod gcs;
+mod google_key;
 pub mod manifest;
 mod place;
 mod secrets;
@@ -16,19 +18,24 @@ mod validate;
 
 use std::path::PathBuf;
 
+use url::Url;
+
 use crate::codec::Compression;
 use crate::config::error::ConfigError;
 use crate::config::place::Place;
 use crate::domain::retention::policy::RetentionPolicy;
-use crate::store::config::{AzureConfig, Encryption, LocalConfig, S3Config, StoreConfig};
+use crate::store::config::{
+    AzureConfig, Encryption, GcsConfig, LocalConfig, S3Config, StoreConfig,
+};
 
 /// Where settings come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// An ObjectStore manifest.
     File(PathBuf),
-    /// A URL (`s3://bucket/path`, `https://account.blob.core.windows.net/container/path`,
-    /// `file:///directory`) or a bare path, and variables.
+    /// A URL (`s3://bucket/path`, `gs://bucket/path`,
+    /// `https://account.blob.core.windows.net/container/path`, `file:///directory`) or a bare path,
+    /// and variables.
     Url {
         /// The URL or path.
         url: String,
@@ -131,13 +138,7 @@ fn from_url(
             let mut s3 = S3Config::new(bucket, environment::credentials(env)?);
             s3.region = environment::region(env);
             s3.endpoint_url = match endpoint_url {
-                Some(text) => {
-                    let endpoint = place::endpoint(text).map_err(|problem| ConfigError::Place {
-                        place: "--endpoint-url".to_owned(),
-                        problem,
-                    });
-                    Some(endpoint?)
-                }
+                Some(text) => Some(given_endpoint(text)?),
                 None => environment::endpoint_url(env)?,
             };
             s3.ca_bundle =
@@ -157,6 +158,13 @@ fn from_url(
         Place::Container { container, path } => {
             azure_destination(azure::from_environment(container, env)?, path)
         }
+        Place::GoogleBucket { bucket, path } => {
+            let given = gcs::Given {
+                endpoint_url: endpoint_url.map(given_endpoint).transpose()?,
+                ..gcs::Given::default()
+            };
+            google_destination(gcs::config(bucket, given, env)?, path)
+        }
     };
     Ok(Settings {
         destination,
@@ -174,6 +182,21 @@ fn azure_destination(azure: AzureConfig, path: String) -> Destination {
     Destination {
         url: format!("{base}/{}/{path}", azure.container),
         store: StoreConfig::Azure(Box::new(azure)),
+        path,
+    }
+}
+
+fn given_endpoint(text: &str) -> Result<Url, ConfigError> {
+    place::endpoint(text).map_err(|problem| ConfigError::Place {
+        place: "--endpoint-url".to_owned(),
+        problem,
+    })
+}
+
+fn google_destination(gcs: GcsConfig, path: String) -> Destination {
+    Destination {
+        url: format!("gs://{}/{path}", gcs.bucket),
+        store: StoreConfig::Gcs(Box::new(gcs)),
         path,
     }
 }

@@ -7,6 +7,10 @@ use url::Url;
 use super::azure::{self, Container};
 use super::error::ConfigError;
 
+/// Google's pages for people, and how those of buckets begin.
+const CONSOLE_HOST: &str = "console.cloud.google.com/";
+const CONSOLE: &str = "console.cloud.google.com/storage/browser/";
+
 /// A place in a store, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
@@ -26,6 +30,13 @@ pub(super) enum Place {
         /// Without slashes in front; those behind are kept.
         path: String,
     },
+    /// A bucket of Google, and what every key begins with.
+    GoogleBucket {
+        /// The bucket's name.
+        bucket: String,
+        /// Without slashes at either end, as Barman has it.
+        path: String,
+    },
 }
 
 impl Place {
@@ -34,10 +45,6 @@ impl Place {
         let refuse = |problem: &str| ConfigError::Place {
             place: name.to_owned(),
             problem: problem.to_owned(),
-        };
-        let not_served = |service: &'static str| ConfigError::NotServed {
-            place: name.to_owned(),
-            service,
         };
         let Some((scheme, rest)) = text.split_once("://") else {
             return directory(text).ok_or_else(|| refuse("is empty"));
@@ -52,10 +59,13 @@ impl Place {
                 .ok_or_else(|| {
                     refuse("is not file:///DIRECTORY: three slashes, and %XX for odd characters")
                 }),
-            "gs" => Err(not_served("Google Cloud Storage")),
-            "https" if rest.starts_with("console.cloud.google.com/") => {
-                Err(not_served("Google Cloud Storage"))
-            }
+            "gs" => google_bucket(rest).map_err(refuse),
+            "https" if rest.starts_with(CONSOLE_HOST) => match rest.strip_prefix(CONSOLE) {
+                Some(rest) => google_bucket(rest).map_err(refuse),
+                None => Err(refuse(
+                    "is a page of the console, but not of a bucket: give gs://BUCKET/PATH",
+                )),
+            },
             "azure" | "az" | "abfs" | "abfss" | "wasb" | "wasbs" => Err(refuse(
                 "is no place: Azure's are https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH",
             )),
@@ -73,13 +83,29 @@ fn directory(text: &str) -> Option<Place> {
     Some(Place::Directory(absolute))
 }
 
+fn google_bucket(rest: &str) -> Result<Place, &'static str> {
+    let (bucket, path) = bucket_and_path(rest)?;
+    Ok(Place::GoogleBucket {
+        bucket: bucket.to_owned(),
+        path: path.trim_matches('/').to_owned(),
+    })
+}
+
 fn bucket(rest: &str) -> Result<Place, &'static str> {
+    let (bucket, path) = bucket_and_path(rest)?;
+    Ok(Place::Bucket {
+        bucket: bucket.to_owned(),
+        path: path.trim_start_matches('/').to_owned(),
+    })
+}
+
+fn bucket_and_path(rest: &str) -> Result<(&str, &str), &'static str> {
     let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {
-        return Err("names no bucket: it should be s3://BUCKET/PATH");
+        return Err("names no bucket: it should be s3://BUCKET/PATH or gs://BUCKET/PATH");
     }
     if bucket.contains('@') {
-        return Err("must not hold credentials: use the AWS_* variables or a Secret");
+        return Err("must not hold credentials: use variables or a Secret");
     }
     let is_name = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
     if !bucket.chars().all(is_name) {
@@ -88,10 +114,7 @@ fn bucket(rest: &str) -> Result<Place, &'static str> {
     if path.contains(['?', '#']) {
         return Err("must not hold ? or #");
     }
-    Ok(Place::Bucket {
-        bucket: bucket.to_owned(),
-        path: path.trim_start_matches('/').to_owned(),
-    })
+    Ok((bucket, path))
 }
 
 /// The URL of a service.
@@ -135,6 +158,32 @@ mod tests {
     }
 
     #[test]
+    fn buckets_of_google_lose_the_slashes_at_both_ends() {
+        for (text, bucket, path) in [
+            ("gs://b", "b", ""),
+            ("gs://b/", "b", ""),
+            ("gs://b//p/q//", "b", "p/q"),
+            ("gs://b_1.c/a b", "b_1.c", "a b"),
+            (
+                "https://console.cloud.google.com/storage/browser/b/p/",
+                "b",
+                "p",
+            ),
+            (
+                "https://console.cloud.google.com/storage/browser/b",
+                "b",
+                "",
+            ),
+        ] {
+            let expected = Place::GoogleBucket {
+                bucket: bucket.to_owned(),
+                path: path.to_owned(),
+            };
+            assert_eq!(Place::parse("--store", text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn directories_are_absolute() {
         for (text, path) in [
             ("/srv/backups", "/srv/backups"),
@@ -161,7 +210,13 @@ mod tests {
             ("s3://b/p?x=1", Kind::Config, "? or #"),
             ("file://host/dir", Kind::Config, "three slashes"),
             ("ftp://host/dir", Kind::Config, "ftp://"),
-            ("gs://b/p", Kind::Unsupported, "Google"),
+            ("gs://", Kind::Config, "names no bucket"),
+            ("gs://me:secret@b/p", Kind::Config, "credentials"),
+            (
+                "https://console.cloud.google.com/storage/settings",
+                Kind::Config,
+                "not of a bucket",
+            ),
             ("az://c/p", Kind::Config, "https://ACCOUNT.blob"),
             (
                 "https://a.blob.core.windows.net",

@@ -259,9 +259,9 @@ fn wrong_destinations_are_refused_with_field_and_advice() {
         ),
         ("destinationPath: a/b", Kind::Config, ["whole path", "a/b"]),
         (
-            "destinationPath: gs://b",
-            Kind::Unsupported,
-            ["Google", "S3 bucket"],
+            "destinationPath: gs://",
+            Kind::Config,
+            ["names no bucket", "gs://BUCKET/PATH"],
         ),
     ] {
         check_refused(&format!("    {body}"), kind, &words);

@@ -15,7 +15,7 @@ use super::place::{self, Place};
 use super::secrets::{self, Secrets};
 use super::{
     DataSettings, Destination, Settings, WalSettings, azure_destination, certificates, directory,
-    document,
+    document, google_destination,
 };
 use crate::codec::{Codec, Compression};
 use crate::domain::retention::policy::RetentionPolicy;
@@ -55,7 +55,7 @@ pub(super) fn file(path: &Path, env: Lookup<'_>) -> Result<Settings, ConfigError
 pub(super) struct Validator<'a> {
     path: &'a Path,
     pub(super) env: Lookup<'a>,
-    secrets: Secrets<'a>,
+    pub(super) secrets: Secrets<'a>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -140,6 +140,10 @@ impl Validator<'_> {
                 let azure = self.azure(configuration, container)?;
                 Ok(azure_destination(azure, path))
             }
+            Place::GoogleBucket { bucket, path } => {
+                let gcs = self.gcs(configuration, bucket)?;
+                Ok(google_destination(gcs, path))
+            }
         }
     }
 
@@ -173,6 +177,7 @@ impl Validator<'_> {
         let wal = self.encryption(configuration, "wal")?;
         s3.encryption = data.or(wal);
         s3.read_timeout = self.read_timeout(configuration);
+        self.warn_of_kms_key_name(configuration);
         Ok(s3)
     }
 
@@ -230,9 +235,20 @@ impl Validator<'_> {
     }
 
     fn endpoint_url(&self, configuration: &Configuration) -> Result<Option<Url>, ConfigError> {
+        match self.service_url(configuration)? {
+            None => environment::endpoint_url(self.env),
+            given => Ok(given),
+        }
+    }
+
+    /// The endpoint that the manifest itself names.
+    pub(super) fn service_url(
+        &self,
+        configuration: &Configuration,
+    ) -> Result<Option<Url>, ConfigError> {
         let text = configuration.endpoint_url.as_deref().unwrap_or_default();
         if text.trim().is_empty() {
-            return environment::endpoint_url(self.env);
+            return Ok(None);
         }
         place::endpoint(text.trim()).map(Some).map_err(|problem| {
             self.refuse(
