@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 
 from machine import BenchError
+from pieces import bare_put
 from s3 import PART_BYTES
 from tools import JOBS
 
@@ -144,10 +145,9 @@ def transfer_limits(bench, sample, size, servers, rounds):
             server.bucket.delete_all("limit")
             title = f"PUT only, one segment, new connection, {server.transport}"
             one = Limit(title, 16 << 20, f"put-one-{server.transport}")
-            with open(bench.segments[0], "rb") as segment:
-                body = segment.read()
-            for _ in range(20):
-                timed(one, lambda: server.bucket.request("PUT", "segment", body=body))
+            puts = bench.bare_puts if server.transport == "http" else []
+            puts = puts or [bare_put(server.bucket, bench.segments[0]) for _ in range(20)]
+            one.walls, one.cpus = zip(*puts)
             limits += [put, signed, get, one] if is_signed else [put, get, one]
     return limits
 

@@ -69,6 +69,8 @@ class Bench:
     tools: list
     segments: list
     scratch: str
+    # Bare PUTs of one segment, (wall, CPU), taken in between ours.
+    bare_puts: list = field(default_factory=list)
     # (group, its next round, what is done in it), for the end.
     put_off: list = field(default_factory=list)
 
@@ -155,6 +157,15 @@ def step(argv, ready=None):
     return [argv, [ready, ready.removesuffix(".ready") + ".done"] if ready else None]
 
 
+def bare_put(bucket, path):
+    """(wall, CPU) of putting this file by one request on a new connection."""
+    with open(path, "rb") as file:
+        body = file.read()
+    begin, cpu = time.monotonic(), time.process_time()
+    bucket.request("PUT", "segment", body=body)
+    return time.monotonic() - begin, time.process_time() - cpu
+
+
 def archive_one_segment(bench):
     """One 16 MiB segment by a cold command, nothing else waiting."""
     small = bench.options.small
@@ -177,6 +188,8 @@ def archive_one_segment(bench):
         for segment in segments:
             path, ready = make_ready(folder, segment)
             argv = tool.archive_argv(archive, run.compression, path)
+            if run.compression == "none" and isinstance(tool, Cellarman):
+                bench.bare_puts.append(bare_put(tool.minio.bucket, path))
             sample = bench.worker.measure([step(argv, ready)], tool.env)
             os.remove(path)
             # The first one founds the archive: it is no measure of the others.
