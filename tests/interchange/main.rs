@@ -1,5 +1,6 @@
 //! The same bucket used by Cellarman and by Barman Cloud, both ways, on MinIO.
 
+mod azure;
 mod base_backups;
 mod harness;
 mod wal;

@@ -93,7 +93,8 @@ fn spawn(program: &Path, port: u16, directory: &Path) -> Result<Child, String> {
         .arg(port.to_string())
         .arg("--location")
         .arg(directory)
-        .args(["--silent", "--disableTelemetry"])
+        // Barman's library is newer than the newest version of the interface that it knows.
+        .args(["--silent", "--disableTelemetry", "--skipApiVersionCheck"])
         .env("HOME", "/nonexistent")
         .stdin(Stdio::null())
         .stdout(Stdio::from(log))

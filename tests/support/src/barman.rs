@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::azurite::Azurite;
 use crate::cache;
 use crate::process::Ended;
 use crate::program::Program;
@@ -38,14 +39,35 @@ impl Barman {
         })
     }
 
+    /// Barman's commands with `azurite` as their store.
+    pub fn on_azure(scratch: &Scratch, azurite: &Azurite) -> Result<Self, String> {
+        let home = scratch.make("barman-home");
+        Ok(Self {
+            directory: Self::installed()?,
+            scratch_home: home.display().to_string(),
+            provider: "azure-blob-storage",
+            environment: azurite.connection_string(),
+            account: scratch.account(),
+        })
+    }
+
     /// The command `barman-cloud-<name>`.
     pub fn program(&self, name: &str) -> Program {
+        self.bare(name).with_environment(&self.environment)
+    }
+
+    /// The same for a server that has [`environment`](Self::environment) itself.
+    pub fn bare(&self, name: &str) -> Program {
         let binary = self.directory.join(format!("barman-cloud-{name}"));
         // Its temporary files are whole parts of the archives.
         Program::at(binary, self.account)
-            .with_environment(&self.environment)
             .with_variable("TMPDIR", &self.scratch_home)
             .with_arguments(&["--cloud-provider", self.provider])
+    }
+
+    /// What its commands need in their environment.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
     }
 
     /// `barman-cloud-<name>` run to its end.
