@@ -49,7 +49,8 @@ pub struct GlobalArguments {
         help_heading = "Store"
     )]
     pub store_file: Option<PathBuf>,
-    /// Where backups are: s3://bucket/path, file:///directory or a path [env: CELLARMAN_STORE]
+    /// Where backups are: s3://bucket/path, https://account.blob.core.windows.net/container/path, gs://bucket/path,
+    /// file:///directory or a path [env: CELLARMAN_STORE]
     #[arg(long, global = true, value_name = "URL", help_heading = "Store")]
     pub store: Option<String>,
     /// The endpoint of an S3-compatible store [env: AWS_ENDPOINT_URL]

@@ -116,7 +116,7 @@ impl Validator<'_> {
             return Err(self.refuse(
                 "destinationPath",
                 "is missing",
-                "Give s3://BUCKET/PATH, https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH or file:///DIRECTORY.",
+                "Give s3://BUCKET/PATH, gs://BUCKET/PATH, https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH or file:///DIRECTORY.",
             ));
         }
         let name = format!("{}: {CONFIGURATION}.destinationPath", self.path.display());

@@ -1,4 +1,4 @@
-//! The same bucket used by Cellarman and by Barman Cloud, both ways, on MinIO.
+//! The same bucket used by Cellarman and by Barman Cloud, both ways, on MinIO and on emulators.
 
 mod azure;
 mod base_backups;

@@ -2,12 +2,12 @@
 //! small.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::cache;
 use crate::scratch::Scratch;
+use crate::storage::free_port;
 use crate::wait;
 
 /// The account that every emulator has, and its key.
@@ -112,11 +112,4 @@ fn becomes_ready(child: &mut Child, directory: &Path) -> bool {
         let log = std::fs::read_to_string(directory.join("log")).unwrap_or_default();
         log.contains("successfully listens").then_some(true)
     })
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .unwrap_or_else(|error| panic!("no free port on 127.0.0.1: {error}"))
-        .port()
 }
