@@ -40,6 +40,12 @@ pub enum StoreErrorKind {
     /// The credentials are wrong, expired, or lack the right.
     #[error("access denied")]
     Denied,
+    /// The credentials were good once.
+    #[error("the credentials have expired")]
+    Expired,
+    /// The clock of this host is too far from the store's.
+    #[error("the clock of this host is wrong")]
+    ClockSkewed,
     /// The store asked for patience.
     #[error("the store asked to slow down")]
     Throttled,
@@ -84,7 +90,9 @@ impl Fault for StoreError {
             StoreErrorKind::NotFound => Kind::NotFound,
             StoreErrorKind::NoContainer => Kind::NoContainer,
             StoreErrorKind::Exists | StoreErrorKind::Changed => Kind::Conflict,
-            StoreErrorKind::Denied => Kind::Denied,
+            StoreErrorKind::Denied | StoreErrorKind::Expired | StoreErrorKind::ClockSkewed => {
+                Kind::Denied
+            }
             StoreErrorKind::Throttled => Kind::Throttled,
             StoreErrorKind::Timeout | StoreErrorKind::Unreachable => Kind::Unreachable,
             StoreErrorKind::Unsupported => Kind::Unsupported,
@@ -92,6 +100,18 @@ impl Fault for StoreError {
             StoreErrorKind::Config => Kind::Config,
             StoreErrorKind::FileSystem => Kind::Local,
             StoreErrorKind::Other => Kind::Internal,
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self.kind {
+            StoreErrorKind::Expired => {
+                "Get new credentials where these came from, and run it again.".to_owned()
+            }
+            StoreErrorKind::ClockSkewed => {
+                "Set the clock of this host right (by NTP, for one), and run it again.".to_owned()
+            }
+            _ => self.kind().hint().to_owned(),
         }
     }
 }

@@ -48,6 +48,13 @@ impl Fault for ArchiveError {
             Self::Compress { .. } => Kind::Internal,
         }
     }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Upload(error) => error.hint(),
+            other => other.kind().hint().to_owned(),
+        }
+    }
 }
 
 /// Makes the archives of one backup.

@@ -195,6 +195,8 @@ impl Fault for BackupError {
             Self::Postgres(error) => return error.hint(),
             Self::DataDirectory(error) => return error.hint(),
             Self::Repository(error) => return error.hint(),
+            Self::Store(error) => return error.hint(),
+            Self::Archive(error) => return error.hint(),
             Self::Hidden { .. } => {
                 "Grant the role pg_monitor, or pg_read_all_settings, or use a superuser."
             }

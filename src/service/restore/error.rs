@@ -59,6 +59,14 @@ pub enum RestoreError {
         /// The first few of the missing segments.
         segments: Vec<String>,
     },
+    /// The way to the target has a gap, or the archive ends before it.
+    #[error("the archive lacks WAL on the way to {target}: {}", .segments.join(", "))]
+    TargetWalMissing {
+        /// The target.
+        target: String,
+        /// The first few of the missing segments.
+        segments: Vec<String>,
+    },
     /// A tablespace mapping names no tablespace of the backup.
     #[error("the backup has no tablespace {old:?}; it has {known}")]
     UnknownTablespace {
@@ -192,7 +200,9 @@ impl Fault for RestoreError {
             Self::Choice(source) => source.kind(),
             Self::Fetch { source, .. } => source.kind(),
             Self::Unsupported { .. } => Kind::Unsupported,
-            Self::WalMissing { .. } | Self::Target { .. } => Kind::Refused,
+            Self::WalMissing { .. } | Self::TargetWalMissing { .. } | Self::Target { .. } => {
+                Kind::Refused
+            }
             Self::UnknownTablespace { .. } => Kind::Usage,
             Self::Record { .. }
             | Self::ArchiveMissing { .. }
@@ -225,6 +235,10 @@ impl Fault for RestoreError {
             }
             Self::WalMissing { .. } => {
                 "Choose another backup with --backup-id; this one cannot become consistent."
+                    .to_owned()
+            }
+            Self::TargetWalMissing { .. } => {
+                "Choose a target before the missing WAL or, if the server is still to archive it, wait."
                     .to_owned()
             }
             Self::Target { .. } => {

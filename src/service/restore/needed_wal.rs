@@ -78,6 +78,63 @@ pub(crate) async fn needed_wal(
     })
 }
 
+/// Sees that a target which says where in the log it lies is not behind a gap, or behind the end
+/// of the archive: a server that finds out has recovered for hours.
+///
+/// The last segment may be there unfinished, as a failover leaves it.
+pub(crate) async fn check_wal_to_target(
+    repository: &Repository,
+    backup: &Backup,
+    target: Lsn,
+    (timeline, timelines): (TimelineId, &KnownTimelines),
+) -> Result<(), RestoreError> {
+    let root = (timeline == TimelineId::FIRST).then_some(TimelineHistory::root(timeline));
+    let known = known_lines(&timelines.histories).remove(&timeline);
+    // Where the line is not known, nor is what lies on it.
+    let Some(line) = known.or(root) else {
+        return Ok(());
+    };
+    let size = backup.segment_size;
+    let end_lsn = backup.end_lsn.unwrap_or(Lsn::new(1));
+    let mut from = SegmentNumber::ending_at(end_lsn.max(Lsn::new(1)), size);
+    let last = SegmentNumber::holding(target, size);
+    while from < last {
+        let Some(next) = from.next() else { break };
+        from = next;
+        let timeline = holder(&line, from, size);
+        let Some(first) = SegmentName::new(timeline, from, size) else {
+            break;
+        };
+        let in_one_folder = |name: &SegmentName| {
+            name.folder() == first.folder()
+                && name
+                    .number(size)
+                    .is_some_and(|number| number <= last && holder(&line, number, size) == timeline)
+        };
+        let window = successors(Some(first), |name| name.next(size)).take_while(in_one_folder);
+        let window: Vec<SegmentName> = window.collect();
+        let Some(end) = window.last() else { break };
+        let archived = repository.archived_segments(first, *end, size).await?;
+        let mut missing = Vec::new();
+        for segment in window.iter().filter(|segment| !archived.contains(segment)) {
+            if !repository.has_partial(*segment).await? {
+                missing.push(segment.to_string());
+            }
+            if missing.len() == MISSING_NAMED_MAX {
+                break;
+            }
+        }
+        if !missing.is_empty() {
+            return Err(RestoreError::TargetWalMissing {
+                target: target.to_string(),
+                segments: missing,
+            });
+        }
+        from = end.number(size).unwrap_or(last);
+    }
+    Ok(())
+}
+
 /// The timeline of a line on which a segment was finished: the first not left before its end.
 fn holder(line: &TimelineHistory, number: SegmentNumber, size: SegmentSize) -> TimelineId {
     let end = number.next().and_then(|next| next.start(size));

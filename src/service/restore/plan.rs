@@ -13,7 +13,7 @@ use crate::fault;
 use crate::service::restore::archives::{PlannedArchive, planned_archives, stored_objects};
 use crate::service::restore::directories::DirectoryState;
 use crate::service::restore::error::RestoreError;
-use crate::service::restore::needed_wal::{WalRange, needed_wal};
+use crate::service::restore::needed_wal::{WalRange, check_wal_to_target, needed_wal};
 use crate::service::restore::places::{Places, PlannedTablespace};
 use crate::service::restore::request::RestoreRequest;
 use crate::service::restore::settings::{RestoreCommand, TargetAction, TimelineWord};
@@ -95,6 +95,10 @@ pub async fn plan(
     let stored = repository.archives(&backup.id).await?;
     let archives = planned_archives(&backup, stored, objects.as_ref())?;
     let wal = needed_wal(repository, &backup, &timelines).await?;
+    if let Target::Lsn(target) = request.recovery.target {
+        let line = (choice.timeline, &timelines);
+        check_wal_to_target(repository, &backup, target, line).await?;
+    }
     let places = Places::decide(request, &backup, &info)?;
     let space = space::check(&places, &archives, &backup, &mut warnings)?;
     warnings.extend(source::warning(&request.recovery.target, &places, &info));

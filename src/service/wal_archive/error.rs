@@ -155,6 +155,9 @@ impl Fault for ArchiveError {
                 "Nothing was overwritten: look at the object named, and move it away if it is broken."
                     .to_owned()
             }
+            Self::Store(error) => error.hint(),
+            Self::Upload(error) => error.hint(),
+            Self::Repository(error) => error.hint(),
             other => other.kind().hint().to_owned(),
         }
     }

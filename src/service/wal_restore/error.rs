@@ -87,4 +87,11 @@ impl Fault for RestoreError {
             Self::Store(error) => error.kind(),
         }
     }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Store(error) => error.hint(),
+            other => other.kind().hint().to_owned(),
+        }
+    }
 }

@@ -20,6 +20,8 @@ pub(super) struct Request {
     pub(super) subject: String,
     /// Whether the credentials come from the host, where finding them can fail.
     pub(super) is_chain: bool,
+    /// Who was asked, where that is not the provider's own address.
+    pub(super) endpoint: Option<String>,
 }
 
 /// What the service said.
@@ -66,7 +68,7 @@ impl Answer {
             "SignatureDoesNotMatch" => "the secret access key does not fit the access key id",
             "ExpiredToken" | "ExpiredTokenException" => "the session token has expired",
             "InvalidToken" | "TokenRefreshRequired" => "the session token is not valid",
-            "RequestTimeTooSkewed" => "the clock of this host is wrong",
+            "RequestTimeTooSkewed" => "the request was signed at another time than the service has",
             "AccessDenied" => "the credentials are known but may not do this",
             "AuthorizationHeaderMalformed"
             | "PermanentRedirect"
@@ -127,9 +129,11 @@ impl Answer {
             )
             | (_, 405 | 501) => StoreErrorKind::Unsupported,
             (_, 408) => StoreErrorKind::Timeout,
-            ("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired", _) | (_, 401 | 403) => {
-                StoreErrorKind::Denied
+            ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => {
+                StoreErrorKind::Expired
             }
+            ("RequestTimeTooSkewed" | "RequestExpired", _) => StoreErrorKind::ClockSkewed,
+            ("InvalidToken", _) | (_, 401 | 403) => StoreErrorKind::Denied,
             // A 404 without S3's own reason comes from something in between: nothing is known of
             // the key. A failure under a status of success is one of the service inside.
             (_, 200..=299 | 404 | 500..) => StoreErrorKind::Unreachable,
@@ -171,7 +175,10 @@ impl Request {
                     ..self.failed(StoreErrorKind::Other)
                 }
             }
-            SdkError::TimeoutError(_) => self.failed(StoreErrorKind::Timeout),
+            SdkError::TimeoutError(_) => match &self.endpoint {
+                Some(endpoint) => self.explained(StoreErrorKind::Timeout, endpoint),
+                None => self.failed(StoreErrorKind::Timeout),
+            },
             SdkError::ResponseError(_) => self.explained(
                 StoreErrorKind::Unreachable,
                 format!("the answer cannot be read: {}", innermost(&error)),
@@ -189,7 +196,10 @@ impl Request {
                 } else {
                     self.kind_before_sending(failure.is_other())
                 };
-                self.explained(kind, text)
+                match &self.endpoint {
+                    Some(endpoint) => self.explained(kind, format!("{endpoint}: {text}")),
+                    None => self.explained(kind, text),
+                }
             }
             other => self.explained(StoreErrorKind::Config, innermost(&other)),
         }
@@ -315,9 +325,9 @@ mod tests {
             (500, "InternalError", StoreErrorKind::Unreachable),
             (502, "", StoreErrorKind::Unreachable),
             (400, "RequestTimeout", StoreErrorKind::Unreachable),
-            (400, "ExpiredToken", StoreErrorKind::Denied),
+            (400, "ExpiredToken", StoreErrorKind::Expired),
             (408, "", StoreErrorKind::Timeout),
-            (403, "RequestTimeTooSkewed", StoreErrorKind::Denied),
+            (403, "RequestTimeTooSkewed", StoreErrorKind::ClockSkewed),
             (403, "", StoreErrorKind::Denied),
             (401, "", StoreErrorKind::Denied),
             (301, "PermanentRedirect", StoreErrorKind::Config),
@@ -356,7 +366,7 @@ mod tests {
             ("InvalidAccessKeyId", "not known"),
             ("SignatureDoesNotMatch", "secret access key"),
             ("ExpiredToken", "expired"),
-            ("RequestTimeTooSkewed", "clock"),
+            ("RequestTimeTooSkewed", "another time"),
             ("AccessDenied", "may not do this"),
             ("PermanentRedirect", "another region"),
         ] {

@@ -44,6 +44,7 @@ pub struct S3Store {
     region: Option<String>,
     is_chain: bool,
     is_plain_http: bool,
+    endpoint: Option<String>,
     has_bulk_delete: AtomicBool,
 }
 
@@ -59,6 +60,11 @@ impl S3Store {
             region: config.region.clone(),
             is_plain_http: config.is_plain_http(),
             is_chain: matches!(config.credentials, S3Credentials::Chain { .. }),
+            // Without what else a URL can hold, for it goes into messages.
+            endpoint: config
+                .endpoint_url
+                .as_ref()
+                .map(|url| url.origin().ascii_serialization()),
             has_bulk_delete: AtomicBool::new(true),
         }
     }
@@ -68,6 +74,7 @@ impl S3Store {
             operation,
             subject: format!("{}/{name}", self.location),
             is_chain: self.is_chain,
+            endpoint: self.endpoint.clone(),
         }
     }
 

@@ -117,6 +117,13 @@ impl Fault for UploadError {
             Self::Abandoned { .. } | Self::Broken { .. } => Kind::Internal,
         }
     }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Store(error) => error.hint(),
+            other => other.kind().hint().to_owned(),
+        }
+    }
 }
 
 /// An object as it was stored.
