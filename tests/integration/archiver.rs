@@ -1,5 +1,6 @@
 //! PostgreSQL's archiver with nobody at the wheel: a stopped cluster full of WAL to be archived.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -33,6 +34,15 @@ impl<'a> Archiver<'a> {
             sql.run("SELECT pg_switch_wal()");
         }
         cluster.stop_at_once();
+        Self {
+            world,
+            bucket: Bucket::of(&world.minio),
+            directory: cluster.directory().to_path_buf(),
+        }
+    }
+
+    /// The archiver's view of a cluster that archives by itself.
+    pub(crate) fn of(world: &'a World, cluster: &Cluster) -> Self {
         Self {
             world,
             bucket: Bucket::of(&world.minio),
@@ -95,14 +105,25 @@ impl<'a> Archiver<'a> {
 
     /// What is acknowledged is in the store, and what is in the store is whole and ours.
     pub(crate) fn check(&self) {
-        let stored = self.bucket.wal_files(&format!("{PATH}/{SERVER}/wals/"));
-        for (name, bytes) in &stored {
+        self.check_new(&mut BTreeSet::new());
+    }
+
+    /// The same of what came since: `checked` are the keys that were looked at before.
+    pub(crate) fn check_new(&self, checked: &mut BTreeSet<String>) {
+        // Before the listing: what is acknowledged meanwhile may not be in it.
+        let acknowledged = self.status(".done");
+        let keys = self.bucket.list(&format!("{PATH}/{SERVER}/wals/"));
+        let names: BTreeSet<&str> = keys.keys().map(|key| Bucket::wal_name(key)).collect();
+        for name in acknowledged {
+            assert!(names.contains(name.as_str()), "{name} is not in the store");
+        }
+        for key in keys.keys().filter(|key| !checked.contains(*key)) {
+            let (name, bytes) = (Bucket::wal_name(key), self.bucket.wal_file(key));
             let local = fs::read(self.directory.join("pg_wal").join(name));
             let local = local.unwrap_or_else(|error| panic!("{name} is stored: {error}"));
-            assert!(local == *bytes, "{name} is stored with other bytes");
+            assert!(local == bytes, "{name} is stored with other bytes");
         }
-        for name in self.status(".done") {
-            assert!(stored.contains_key(&name), "{name} is not in the store");
-        }
+        assert_eq!(names.len(), keys.len(), "one file, one object: {keys:?}");
+        checked.extend(keys.into_keys());
     }
 }

@@ -91,19 +91,20 @@ impl Bucket {
             .expect("an object");
     }
 
-    /// The WAL files below `prefix`: what they are called and what they hold, decompressed.
-    pub(crate) fn wal_files(&self, prefix: &str) -> BTreeMap<String, Vec<u8>> {
-        let keys = self.list(prefix).into_keys();
-        keys.map(|key| {
-            let stored = self.get(&key);
-            let (path, codec) = Codec::split_suffix(&key);
-            let mut bytes = Vec::new();
-            decompressor(stored.as_slice(), codec)
-                .and_then(|mut reader| reader.read_to_end(&mut bytes))
-                .unwrap_or_else(|error| panic!("{key} does not decompress: {error}"));
-            let name = path.rsplit('/').next().unwrap_or(path);
-            (name.to_owned(), bytes)
-        })
-        .collect()
+    /// The name of the WAL file under `key`.
+    pub(crate) fn wal_name(key: &str) -> &str {
+        let (path, _) = Codec::split_suffix(key);
+        path.rsplit('/').next().unwrap_or(path)
+    }
+
+    /// What the WAL file under `key` holds, decompressed.
+    pub(crate) fn wal_file(&self, key: &str) -> Vec<u8> {
+        let stored = self.get(key);
+        let (_, codec) = Codec::split_suffix(key);
+        let mut bytes = Vec::new();
+        decompressor(stored.as_slice(), codec)
+            .and_then(|mut reader| reader.read_to_end(&mut bytes))
+            .unwrap_or_else(|error| panic!("{key} does not decompress: {error}"));
+        bytes
     }
 }

@@ -5,20 +5,16 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
-use testbed::cluster::Release;
 use testbed::or_not_run;
 use testbed::workload::{self, Workload};
 use testbed::world::{PATH, SERVER, World};
 
 use crate::archiver::Archiver;
+use crate::bad_input::world;
 use crate::bucket::Bucket;
 
 /// What PostgreSQL takes as fatal, and not as the end of WAL.
 const FATAL: i32 = 126;
-
-fn world() -> Result<World, String> {
-    World::new(env!("CARGO_BIN_EXE_cellarman"), Release::distribution())
-}
 
 #[test]
 fn the_archive_takes_only_whole_files_of_its_own_server() {
