@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_config::identity::IdentityCache;
+use aws_config::meta::region::ProvideRegion;
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
@@ -25,6 +27,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where requests are signed for when nobody says: what S3-compatible services expect.
 const REGION_DEFAULT: &str = "us-east-1";
+
+/// Names the file that holds the token of a web identity.
+const TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
 
 /// The client for that configuration. Reads the host's credential sources only when asked to.
 pub(super) async fn client(config: &S3Config) -> Client {
@@ -50,6 +55,23 @@ pub(super) async fn client(config: &S3Config) -> Client {
     Client::from_conf(complete(builder, config))
 }
 
+/// Where the credentials of the host are looked for, for whoever must be told that none are there.
+pub(super) fn chain(credentials: &S3Credentials) -> Option<String> {
+    let S3Credentials::Chain { profile } = credentials else {
+        return None;
+    };
+    let profile = profile.as_deref().unwrap_or("default");
+    let mut places = vec![format!("the profile {profile}")];
+    for name in [TOKEN_FILE, "AWS_CONTAINER_CREDENTIALS_FULL_URI"] {
+        match std::env::var(name) {
+            Ok(path) if name == TOKEN_FILE => places.push(format!("{name} ({path})")),
+            Ok(_) => places.push(name.to_owned()),
+            Err(_) => {}
+        }
+    }
+    Some(places.join(", ") + " or the instance")
+}
+
 /// What the host's own configuration says: credentials, and the region if nobody else knows it.
 async fn from_chain(config: &S3Config, profile: Option<&str>) -> Builder {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
@@ -59,10 +81,24 @@ async fn from_chain(config: &S3Config, profile: Option<&str>) -> Builder {
         loader = loader.profile_name(profile);
     }
     // Naming the region here spares a question to the instance's metadata service.
-    if let Some(region) = known_region(config) {
-        loader = loader.region(Region::new(region));
+    if let Some(region) = region_of_chain(config, profile).await {
+        loader = loader.region(region);
     }
     Builder::from(&loader.load().await)
+}
+
+/// The region of the profile where an endpoint is given; no instance's: such a service is elsewhere.
+async fn region_of_chain(config: &S3Config, profile: Option<&str>) -> Option<Region> {
+    if let Some(region) = &config.region {
+        return Some(Region::new(region.clone()));
+    }
+    config.endpoint_url.as_ref()?;
+    let mut provider = ProfileFileRegionProvider::builder();
+    if let Some(profile) = profile {
+        provider = provider.profile_name(profile);
+    }
+    let found = provider.build().region().await;
+    Some(found.unwrap_or(Region::new(REGION_DEFAULT)))
 }
 
 fn complete(mut builder: Builder, config: &S3Config) -> Config {
@@ -78,8 +114,8 @@ fn complete(mut builder: Builder, config: &S3Config) -> Config {
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .disable_s3_express_session_auth(config.endpoint_url.is_some())
         .force_path_style(is_path_style(config));
-    if let Some(region) = known_region(config) {
-        builder = builder.region(Region::new(region));
+    if let Some(region) = &config.region {
+        builder = builder.region(Region::new(region.clone()));
     }
     if let Some(endpoint_url) = &config.endpoint_url {
         builder = builder.endpoint_url(endpoint_url.as_str().trim_end_matches('/'));
@@ -92,13 +128,6 @@ fn complete(mut builder: Builder, config: &S3Config) -> Config {
         .to_builder()
         .region(Region::new(REGION_DEFAULT))
         .build()
-}
-
-/// The region where no profile and no instance needs to be asked.
-fn known_region(config: &S3Config) -> Option<String> {
-    let is_chain = matches!(config.credentials, S3Credentials::Chain { .. });
-    let default = (config.endpoint_url.is_some() || !is_chain).then(|| REGION_DEFAULT.to_owned());
-    config.region.clone().or(default)
 }
 
 fn is_path_style(config: &S3Config) -> bool {

@@ -1,6 +1,7 @@
 //! What a failed request means: the service's codes, and failures before it could answer.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
@@ -18,8 +19,8 @@ pub(super) struct Request {
     pub(super) operation: &'static str,
     /// What it is about, with the store's location.
     pub(super) subject: String,
-    /// Whether the credentials come from the host, where finding them can fail.
-    pub(super) is_chain: bool,
+    /// Where the host's credentials are looked for, when they are the host's to give.
+    pub(super) chain: Option<Arc<str>>,
     /// Who was asked, where that is not the provider's own address.
     pub(super) endpoint: Option<String>,
 }
@@ -196,10 +197,14 @@ impl Request {
                 } else {
                     self.kind_before_sending(failure.is_other())
                 };
-                match &self.endpoint {
-                    Some(endpoint) => self.explained(kind, format!("{endpoint}: {text}")),
-                    None => self.explained(kind, text),
-                }
+                let text = match (&self.chain, &self.endpoint) {
+                    (Some(chain), _) if kind == StoreErrorKind::Denied => {
+                        format!("no credentials from {chain}: {text}")
+                    }
+                    (_, Some(endpoint)) => format!("{endpoint}: {text}"),
+                    (_, None) => text,
+                };
+                self.explained(kind, text)
             }
             other => self.explained(StoreErrorKind::Config, innermost(&other)),
         }
@@ -207,7 +212,7 @@ impl Request {
 
     /// Before anything was sent: no credentials found, or an endpoint that makes no sense.
     fn kind_before_sending(&self, is_other: bool) -> StoreErrorKind {
-        match (self.is_chain, is_other) {
+        match (self.chain.is_some(), is_other) {
             (true, true) => StoreErrorKind::Denied,
             (false, true) => StoreErrorKind::Config,
             (_, false) => StoreErrorKind::Unreachable,

@@ -11,6 +11,7 @@ mod signing;
 mod wire;
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
@@ -23,7 +24,7 @@ use aws_sdk_s3::types::{
 use bytes::Bytes;
 
 use self::fault::{Request, is_status};
-use crate::store::config::{Encryption, S3Config, S3Credentials};
+use crate::store::config::{Encryption, S3Config};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::{
     ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, ObjectStore, PartTag, PutOptions,
@@ -42,9 +43,9 @@ pub struct S3Store {
     encryption: Option<Encryption>,
     storage_class: Option<StorageClass>,
     region: Option<String>,
-    is_chain: bool,
     is_plain_http: bool,
     endpoint: Option<String>,
+    chain: Option<Arc<str>>,
     has_bulk_delete: AtomicBool,
 }
 
@@ -59,12 +60,12 @@ impl S3Store {
             storage_class: config.storage_class.as_deref().map(StorageClass::from),
             region: config.region.clone(),
             is_plain_http: config.is_plain_http(),
-            is_chain: matches!(config.credentials, S3Credentials::Chain { .. }),
             // Without what else a URL can hold, for it goes into messages.
             endpoint: config
                 .endpoint_url
                 .as_ref()
                 .map(|url| url.origin().ascii_serialization()),
+            chain: client::chain(&config.credentials).map(Arc::from),
             has_bulk_delete: AtomicBool::new(true),
         }
     }
@@ -73,8 +74,8 @@ impl S3Store {
         Request {
             operation,
             subject: format!("{}/{name}", self.location),
-            is_chain: self.is_chain,
             endpoint: self.endpoint.clone(),
+            chain: self.chain.clone(),
         }
     }
 
