@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::CertificateDer;
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
@@ -17,9 +18,11 @@ pub(super) fn normalized(pem: &[u8]) -> Result<Vec<u8>, String> {
         let compact: String = body.split_whitespace().collect();
         let bytes = STANDARD
             .decode(&compact)
-            .ok()
-            .filter(|bytes| is_certificate(bytes))
-            .ok_or_else(|| format!("has a broken certificate, number {number}"))?;
+            .map_err(|_| format!("has a broken certificate, number {number}: it is not base64"))?;
+        // The very reading that the TLS library does later, and takes for granted.
+        webpki::anchor_from_trusted_cert(&CertificateDer::from(bytes.as_slice())).map_err(
+            |error| format!("has a broken certificate, number {number}: it is not X.509 ({error})"),
+        )?;
         for line in [BEGIN, &STANDARD.encode(bytes), END] {
             written.push_str(line);
             written.push('\n');
@@ -31,38 +34,16 @@ pub(super) fn normalized(pem: &[u8]) -> Result<Vec<u8>, String> {
     Ok(written.into_bytes())
 }
 
-/// Whether the bytes are one DER sequence that begins with another, each of the length it says.
-fn is_certificate(bytes: &[u8]) -> bool {
-    let Some((body, [])) = sequence(bytes) else {
-        return false;
-    };
-    sequence(body).is_some_and(|(_, rest)| !rest.is_empty())
-}
-
-/// The contents of the DER sequence at the beginning, and what follows it.
-fn sequence(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&[tag, first], rest) = bytes.split_first_chunk::<2>()?;
-    if tag != 0x30 {
-        return None;
-    }
-    let (length, rest) = match first {
-        0..=0x7F => (usize::from(first), rest),
-        0x81..=0x84 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first - 0x80))?;
-            let fold = |length: usize, digit: &u8| length << 8 | usize::from(*digit);
-            (digits.iter().fold(0, fold), rest)
-        }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The shape of a certificate: a sequence of a sequence and something more.
-    const DER: [u8; 8] = [0x30, 0x06, 0x30, 0x02, 0x02, 0x00, 0x03, 0x00];
+    const AUTHORITY: &str = include_str!("../../tests/fixtures/certificates/authority.pem");
+
+    fn authority() -> Vec<u8> {
+        let lines = AUTHORITY.lines().filter(|line| !line.starts_with('-'));
+        STANDARD.decode(lines.collect::<String>()).unwrap()
+    }
 
     fn block(der: &[u8]) -> String {
         format!("{BEGIN}\n{}\n{END}\n", STANDARD.encode(der))
@@ -70,21 +51,24 @@ mod tests {
 
     #[test]
     fn certificates_are_kept_and_the_rest_left_out() {
-        let bundle = format!("# mine\n{}text\n{}", block(&DER), block(&DER));
+        let bundle = format!("# mine\n{AUTHORITY}text\n{AUTHORITY}");
         let kept = normalized(bundle.as_bytes()).unwrap();
-        assert_eq!(kept, format!("{}{}", block(&DER), block(&DER)).into_bytes());
+        let expected = block(&authority()).repeat(2);
+        assert_eq!(kept, expected.into_bytes());
     }
 
     #[test]
     fn a_broken_bundle_is_refused() {
+        let whole = authority();
         for bundle in [
             String::new(),
             "no certificate".to_owned(),
             format!("{BEGIN}\nMAA=\n"),
             format!("{BEGIN}\n!!!\n{END}\n"),
-            block(&DER[..7]),
-            block(&[0x30, 0x00]),
+            block(&whole[..whole.len() - 1]),
+            block(&[0x30, 0x06, 0x30, 0x02, 0x02, 0x00, 0x03, 0x00]),
             block(&[]),
+            block(b"valid base64, and no certificate"),
         ] {
             assert!(normalized(bundle.as_bytes()).is_err(), "{bundle}");
         }
