@@ -9,6 +9,7 @@ use futures::TryStreamExt;
 use secrecy::SecretString;
 
 use super::*;
+use crate::store::config::S3Credentials;
 
 /// A server that gives the scripted answers in turn, one per connection.
 struct Stub {
@@ -288,4 +289,48 @@ async fn a_body_is_signed_over_plain_http_alone() {
         format!("{signature:?}").contains("UnsignedPayload"),
         "{signature:?}"
     );
+}
+
+#[tokio::test]
+async fn an_upload_says_all_that_was_set_when_it_begins_and_its_condition_at_the_end() {
+    let begun =
+        "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>";
+    let done = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
+    let answers = vec![
+        answer("200 OK", "", begun),
+        answer("200 OK", "ETag: t\r\n", ""),
+        answer("200 OK", "", done),
+        refusal("412 Precondition Failed", "PreconditionFailed"),
+    ];
+    let stub = Stub::new(answers, |config| {
+        config.encryption = Some(Encryption::Aes256);
+        config.storage_class = Some("STANDARD_IA".to_owned());
+    });
+    let Stub { store, requests } = stub.await;
+    let options = PutOptions {
+        if_absent: true,
+        tags: vec![("a".to_owned(), "b c".to_owned())],
+        ..PutOptions::default()
+    };
+    let upload = store.begin_upload(&key(), &options).await.unwrap();
+    let part = store.put_part(&key(), &upload, 1, "x".into()).await;
+    let parts = [part.unwrap()];
+    let key = key();
+    let complete = || store.complete_upload(&key, &upload, &parts, &options);
+    complete().await.unwrap();
+    assert_eq!(kind_of(complete().await), StoreErrorKind::Exists);
+    let [begin, put, complete] = [(); 3].map(|()| requests.recv().unwrap());
+    for line in [
+        "x-amz-tagging: a=b+c",
+        "x-amz-server-side-encryption: aes256",
+        "x-amz-storage-class: standard_ia",
+    ] {
+        assert!(
+            begin.contains(&format!("\r\n{line}\r\n")),
+            "{line}: {begin}"
+        );
+        assert!(!put.contains(line), "{put}");
+    }
+    assert!(!begin.contains("if-none-match"), "{begin}");
+    assert!(complete.contains("\r\nif-none-match: *\r\n"), "{complete}");
 }
