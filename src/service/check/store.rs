@@ -64,6 +64,24 @@ fn check_failed(error: &StoreError, points: &mut Points) {
     }
 }
 
+/// Whether a store honoured the condition that nothing stands there, where something does.
+fn judge_condition(
+    outcome: Result<(), StoreError>,
+    (name, hint): (&'static str, &'static str),
+    points: &mut Points,
+) {
+    match outcome {
+        Err(error) if error.kind == StoreErrorKind::Exists => {
+            points.ok(name, "refused to replace an object");
+        }
+        Ok(()) => points.warn(name, "the store ignores the condition", hint),
+        Err(error) if error.kind == StoreErrorKind::Unsupported => {
+            points.warn(name, "the store does not know the condition", hint);
+        }
+        Err(error) => points.failed(name, &error),
+    }
+}
+
 /// An object of this check alone.
 struct Probe<'a> {
     store: &'a dyn ObjectStore,
@@ -107,10 +125,7 @@ impl Probe<'_> {
             Err(error) => points.failed(LIST, &error),
         }
         self.check_put_if_absent(points).await;
-        match self.upload().await {
-            Ok(()) => points.ok(UPLOAD, "begun and aborted"),
-            Err(error) => points.failed(UPLOAD, &error),
-        }
+        self.check_upload(points).await;
         match self.delete().await {
             Ok(true) => points.ok(DELETE, "what was put"),
             Ok(false) => points.refuse(
@@ -129,15 +144,17 @@ impl Probe<'_> {
     async fn check_put_if_absent(&self, points: &mut Points) {
         const HINT: &str = "See that one server alone archives here: where the store does not \
             refuse, two that put the same WAL file at the same moment are not told apart.";
-        match self.put(true).await {
-            Err(error) if error.kind == StoreErrorKind::Exists => {
-                points.ok(PUT_IF_ABSENT, "refused to replace an object");
-            }
-            Ok(()) => points.warn(PUT_IF_ABSENT, "the store ignores the condition", HINT),
-            Err(error) if error.kind == StoreErrorKind::Unsupported => {
-                points.warn(PUT_IF_ABSENT, "the store does not know the condition", HINT);
-            }
-            Err(error) => points.failed(PUT_IF_ABSENT, &error),
+        let hint = (PUT_IF_ABSENT, HINT);
+        judge_condition(self.put(true).await, hint, points);
+    }
+
+    /// An upload in parts, to be completed where an object stands already.
+    async fn check_upload(&self, points: &mut Points) {
+        const HINT: &str = "See that one server alone archives here: where the store does not \
+            refuse, two that upload the same WAL file above 32 MiB are not told apart.";
+        match self.upload().await {
+            Ok(completed) => judge_condition(completed, (UPLOAD, HINT), points),
+            Err(error) => points.failed(UPLOAD, &error),
         }
     }
 
@@ -167,18 +184,27 @@ impl Probe<'_> {
         Ok(page.objects.iter().any(|meta| meta.key == self.key))
     }
 
-    async fn upload(&self) -> Result<(), StoreError> {
-        let key = ObjectKey::new(format!("{}-parts", self.key));
-        let upload = self
-            .store
-            .begin_upload(&key, &PutOptions::default())
-            .await?;
-        let put = self
-            .store
-            .put_part(&key, &upload, 1, self.body.clone())
-            .await;
-        self.store.abort_upload(&key, &upload).await?;
-        put.map(drop)
+    /// How the completion ended. The upload is aborted but where it was completed.
+    async fn upload(&self) -> Result<Result<(), StoreError>, StoreError> {
+        let options = PutOptions {
+            if_absent: true,
+            ..PutOptions::default()
+        };
+        let upload = self.store.begin_upload(&self.key, &options).await?;
+        let body = self.body.clone();
+        let put = self.store.put_part(&self.key, &upload, 1, body).await;
+        let completed = match put {
+            Ok(part) => {
+                let parts = [part];
+                let complete = self
+                    .store
+                    .complete_upload(&self.key, &upload, &parts, &options);
+                Ok(complete.await)
+            }
+            Err(error) => Err(error),
+        };
+        self.store.abort_upload(&self.key, &upload).await?;
+        completed
     }
 
     /// Whether the object is gone.
