@@ -178,3 +178,37 @@ async fn a_large_segment_streams_in_parts_unless_little_is_left_of_it() {
     );
     assert!(matches!(bed.archive(next).await, Archived::AlreadyThere(_)));
 }
+
+#[tokio::test]
+async fn a_large_segment_that_another_primary_has_put_meanwhile_is_compared() {
+    let name: SegmentName = "000000010000000000000003".parse().unwrap();
+    let of_seed = |seed| SegmentBuilder::of_size(name, SYSTEM_ID, 64 << 20).seed(seed);
+    for (theirs, is_same) in [(1, true), (2, false)] {
+        let mut bed = Bed::new();
+        bed.options.compression = Compression::NONE;
+        // The archive is known to be this cluster's.
+        let before: SegmentName = "000000010000000000000002".parse().unwrap();
+        let bytes = SegmentBuilder::of_size(before, SYSTEM_ID, 64 << 20).bytes();
+        fs::write(bed.path(before), bytes).unwrap();
+        bed.archive(before).await;
+        fs::write(bed.path(name), of_seed(1).bytes()).unwrap();
+        bed.put(&name.to_string(), of_seed(theirs).bytes()).await;
+        let key = bed
+            .repository
+            .layout
+            .wal(&WalFileName::Segment(name), Codec::None);
+        let before = bed.archive.store.head(&key).await.unwrap();
+        // They were not done yet when we looked.
+        let not_yet = Trouble::Fails(StoreErrorKind::NotFound);
+        bed.store.add(Fault::next(Call::Head, not_yet));
+        let (calls, archived) = bed.requests(bed.try_archive(name)).await;
+        assert!(calls.contains(&Call::CompleteUpload), "{calls:?}");
+        assert!(calls.contains(&Call::AbortUpload), "{calls:?}");
+        match archived {
+            Ok(Archived::AlreadyThere(_)) => assert!(is_same),
+            Err(error) => assert!(!is_same && error.kind() == Kind::Conflict, "{error}"),
+            other => unreachable!("{other:?}"),
+        }
+        assert_eq!(bed.archive.store.head(&key).await.unwrap(), before);
+    }
+}
