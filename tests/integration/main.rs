@@ -19,3 +19,5 @@ mod restore_truth;
 mod signature;
 mod stores;
 mod timelines;
+mod tls;
+mod wire;

@@ -14,6 +14,7 @@ pub mod account;
 pub mod azurite;
 pub mod barman;
 pub mod cache;
+pub mod certificates;
 pub mod cluster;
 pub mod endpoint;
 pub mod fake_gcs;

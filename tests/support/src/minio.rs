@@ -18,6 +18,7 @@ pub struct Minio {
     port: u16,
     binary: PathBuf,
     directory: PathBuf,
+    certificates: Option<PathBuf>,
 }
 
 /// The bucket every test finds.
@@ -33,6 +34,15 @@ impl Minio {
 
     /// Starts a server with its data in `scratch` and makes [`BUCKET`].
     pub fn start(scratch: &Scratch) -> Result<Self, String> {
+        Self::start_with(scratch, None)
+    }
+
+    /// The same behind TLS, with the key and certificate in that directory. It serves soon after.
+    pub fn start_with_tls(scratch: &Scratch, certificates: &Path) -> Result<Self, String> {
+        Self::start_with(scratch, Some(certificates))
+    }
+
+    fn start_with(scratch: &Scratch, certificates: Option<&Path>) -> Result<Self, String> {
         let binary = Self::installed()?;
         let directory = scratch.path().to_path_buf();
         // A directory of a fresh drive is a bucket: no client needed to make one.
@@ -41,14 +51,16 @@ impl Minio {
         // Another process may take the port between the look and the start.
         for _ in 0..5 {
             let port = free_port();
-            let mut child = spawn(&binary, port, &directory);
-            if becomes_ready(&mut child, port) {
-                return Ok(Self {
-                    child,
-                    port,
-                    binary,
-                    directory,
-                });
+            let child = spawn(&binary, port, &directory, certificates);
+            let mut started = Self {
+                child,
+                port,
+                binary: binary.clone(),
+                directory: directory.clone(),
+                certificates: certificates.map(Path::to_path_buf),
+            };
+            if started.becomes_ready() {
+                return Ok(started);
             }
         }
         fail(&directory)
@@ -56,15 +68,35 @@ impl Minio {
 
     /// Starts it again after [`Minio::kill`], where it was and with what it held.
     pub fn start_again(&mut self) {
-        self.child = spawn(&self.binary, self.port, &self.directory);
-        if !becomes_ready(&mut self.child, self.port) {
+        let certificates = self.certificates.as_deref();
+        self.child = spawn(&self.binary, self.port, &self.directory, certificates);
+        if !self.becomes_ready() {
             fail(&self.directory);
         }
     }
 
     /// Its URL.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.certificates.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    fn becomes_ready(&mut self) -> bool {
+        wait::for_value("MinIO to start", || {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return Some(false);
+            }
+            let is_ready = match self.certificates {
+                // What it answers to whoever speaks without TLS.
+                Some(_) => status_of(self.port, "/") == Some(*b"400"),
+                None => is_ready(self.port),
+            };
+            is_ready.then_some(true)
+        })
     }
 
     /// The bucket's URL with `path` in it.
@@ -125,13 +157,18 @@ fn fail(directory: &Path) -> ! {
     panic!("MinIO does not start: {log}")
 }
 
-fn spawn(binary: &Path, port: u16, directory: &Path) -> Child {
+fn spawn(binary: &Path, port: u16, directory: &Path, certificates: Option<&Path>) -> Child {
     let log_path = directory.join("minio.log");
     let log = File::create(&log_path)
         .unwrap_or_else(|error| panic!("cannot write {}: {error}", log_path.display()));
-    Command::new(binary)
+    let mut command = Command::new(binary);
+    command
         .args(["server", "--quiet", "--address"])
-        .arg(format!("127.0.0.1:{port}"))
+        .arg(format!("127.0.0.1:{port}"));
+    if let Some(certificates) = certificates {
+        command.arg("--certs-dir").arg(certificates);
+    }
+    command
         .arg(directory.join("minio"))
         .env("MINIO_ROOT_USER", CREDENTIALS.0)
         .env("MINIO_ROOT_PASSWORD", CREDENTIALS.1)
@@ -143,15 +180,6 @@ fn spawn(binary: &Path, port: u16, directory: &Path) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| panic!("cannot start MinIO: {error}"))
-}
-
-fn becomes_ready(child: &mut Child, port: u16) -> bool {
-    wait::for_value("MinIO to start", || {
-        if matches!(child.try_wait(), Ok(Some(_))) {
-            return Some(false);
-        }
-        is_ready(port).then_some(true)
-    })
 }
 
 /// Whether it says that it is ready, and serves: it answers 503 for a moment after it says so.
