@@ -15,6 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use crate::barman::layout::ServerName;
 use crate::cli::backup::BackupCommand;
 use crate::cli::check::CheckArguments;
+use crate::cli::expire::ExpireArguments;
 use crate::cli::restore::RestoreArguments;
 use crate::cli::wal::WalCommand;
 use crate::config::Source;
@@ -84,6 +85,8 @@ pub enum Command {
     Backup(BackupCommand),
     /// Restore a cluster to the end of its archive or to a point in time
     Restore(RestoreArguments),
+    /// Delete the backups and the WAL that the retention policy no longer wants
+    Expire(ExpireArguments),
     /// Test the store, the credentials, the server and the archive, with a hint for each failing point
     Check(CheckArguments),
     /// Print the completions of a shell

@@ -12,6 +12,7 @@ pub mod backup_keep;
 pub mod backup_list;
 pub mod backup_show;
 pub mod check;
+pub mod expire;
 pub mod logging;
 pub mod output;
 pub mod progress;
@@ -94,6 +95,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, AnyFault>
         Command::Wal(command) => wal::run(command, &context).await,
         Command::Backup(command) => backup::run(command, &context).await,
         Command::Restore(command) => restore::run(command, &context).await,
+        Command::Expire(command) => expire::run(command, &context).await,
         Command::Check(command) => check::run(command, &context).await,
         Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }

@@ -17,7 +17,7 @@ use crate::store::ObjectKey;
 use crate::store::error::StoreError;
 
 /// How far this host's clock may be ahead of the store's without a living run being taken for dead.
-const CLOCK_AHEAD_MAX: TimeDelta = TimeDelta::minutes(10);
+pub(super) const CLOCK_AHEAD_MAX: TimeDelta = TimeDelta::minutes(10);
 
 /// How work on the catalog fails.
 #[derive(Debug, thiserror::Error)]

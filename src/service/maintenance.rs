@@ -163,7 +163,7 @@ async fn signs_of_life(
 /// When each backup STARTED was last worked on: its record, or an archive of it, put.
 ///
 /// Of a large backup by another tool an archive is put every hour or so, for days.
-fn last_puts(catalog: &Catalog) -> BTreeMap<BackupId, DateTime<Utc>> {
+pub(super) fn last_puts(catalog: &Catalog) -> BTreeMap<BackupId, DateTime<Utc>> {
     let started = started(catalog);
     started
         .map(|entry| (entry.backup.id.clone(), entry.stored.last_put))

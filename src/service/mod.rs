@@ -6,6 +6,7 @@ pub mod base_backup;
 pub mod catalog;
 pub mod check;
 pub(crate) mod durable_file;
+pub mod expire;
 pub mod maintenance;
 pub(crate) mod object_read;
 pub mod restore;

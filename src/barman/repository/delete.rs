@@ -101,18 +101,24 @@ impl Repository {
     }
 }
 
-/// The record as it stands while the rest is deleted.
+/// The record as it stands while the rest is deleted. Why the backup had failed before is kept.
 fn doomed(info: BackupInfo) -> BackupInfo {
-    let error = info
-        .error
-        .filter(|error| !error.is_empty())
-        .unwrap_or_else(|| BEING_DELETED.to_owned());
+    let error = match info.error.as_deref() {
+        None | Some("") => BEING_DELETED.to_owned(),
+        Some(error) if is_deletion_begun(Some(error)) => error.to_owned(),
+        Some(error) => format!("{BEING_DELETED}: {error}"),
+    };
     BackupInfo {
         status: BackupStatus::Failed,
         end_time: None,
         error: Some(error),
         ..info
     }
+}
+
+/// Whether a record with this error is of a backup whose deletion was begun, and should go on.
+pub fn is_deletion_begun(error: Option<&str>) -> bool {
+    error.is_some_and(|error| error.starts_with(BEING_DELETED))
 }
 
 fn keys(objects: &[ObjectMeta]) -> Vec<ObjectKey> {

@@ -15,9 +15,9 @@ use crate::store::{
 
 /// Lets `changes_left` objects be put or deleted, one by one even within a bulk delete.
 #[derive(Debug)]
-pub(super) struct DyingStore {
-    pub(super) engine: Arc<dyn ObjectStore>,
-    pub(super) changes_left: AtomicUsize,
+pub(crate) struct DyingStore {
+    pub(crate) engine: Arc<dyn ObjectStore>,
+    pub(crate) changes_left: AtomicUsize,
 }
 
 fn dead(operation: &'static str) -> StoreError {

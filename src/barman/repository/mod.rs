@@ -5,7 +5,7 @@
 
 mod catalog;
 mod catalog_cache;
-mod delete;
+pub mod delete;
 mod folders;
 mod keep;
 pub mod record;
@@ -360,6 +360,6 @@ mod catalog_tests;
 #[cfg(test)]
 mod counting_store;
 #[cfg(test)]
-mod dying_store;
+pub(crate) mod dying_store;
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,7 @@ pub struct Stretch {
 
 impl Stretch {
     /// Both together; `other` follows on the same timeline.
+    #[must_use]
     pub fn join(self, other: Self) -> Self {
         Self {
             first: self.first.min(other.first),

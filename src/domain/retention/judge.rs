@@ -190,7 +190,10 @@ fn judge_other(
     }
     match (candidate.activity, backup.status) {
         (Activity::BeingDeleted, _) => Verdict::Delete(DeleteReason::Unfinished),
-        (Activity::Running, _) => Verdict::Keep(KeepReason::Running),
+        // Of one STARTED and quiet, nobody was seen to work on it, and nobody to give it up.
+        (Activity::Running, _) | (Activity::QuietSince(_), BackupStatus::Started) => {
+            Verdict::Keep(KeepReason::Running)
+        }
         (Activity::Dead, _) => Verdict::Keep(KeepReason::Killed),
         (Activity::QuietSince(_), BackupStatus::Done) => judge_done(backup, rules, oldest_end),
         (Activity::QuietSince(since), BackupStatus::Failed) => {
@@ -200,8 +203,6 @@ fn judge_other(
                 Verdict::Keep(KeepReason::FailedRecently { since })
             }
         }
-        // Nobody was seen to work on it, and nobody was seen to give it up.
-        (Activity::QuietSince(_), BackupStatus::Started) => Verdict::Keep(KeepReason::Running),
         (Activity::QuietSince(_), status) => Verdict::Keep(KeepReason::OtherState(status)),
     }
 }

@@ -1,1 +1,617 @@
-//! x
+//! Retention, case by case. Positions are segment numbers, times are days before now.
+
+use super::*;
+use crate::domain::backup::{BackupKind, SystemId};
+use crate::domain::lsn::Lsn;
+use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
+use crate::domain::timeline::Ancestor;
+
+pub(super) const SIZE: SegmentSize = SegmentSize::DEFAULT;
+
+pub(super) fn tli(number: u32) -> TimelineId {
+    TimelineId::new(number).unwrap()
+}
+
+pub(super) fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_795_240_000, 0).unwrap()
+}
+
+pub(super) fn days_ago(days: i64) -> DateTime<Utc> {
+    now() - TimeDelta::days(days)
+}
+
+pub(super) fn segment(timeline: u32, number: u64) -> SegmentName {
+    let number = SegmentNumber::holding(Lsn::new(number * SIZE.bytes()), SIZE);
+    SegmentName::new(tli(timeline), number, SIZE).unwrap()
+}
+
+pub(super) fn history(timeline: u32, ancestors: &[(u32, u64)]) -> TimelineHistory {
+    let ancestor = |(timeline, number): &(u32, u64)| Ancestor {
+        timeline: tli(*timeline),
+        switched_at: Lsn::new(*number * SIZE.bytes() + 100),
+    };
+    TimelineHistory::new(tli(timeline), ancestors.iter().map(ancestor).collect()).unwrap()
+}
+
+/// A DONE backup that ended so many days ago, from segment `begin` to the one after it.
+pub(super) fn backup(name: &str, timeline: u32, begin: u64, days: i64) -> Backup {
+    let end = days_ago(days).fixed_offset();
+    Backup {
+        id: name.parse().unwrap(),
+        name: None,
+        status: BackupStatus::Done,
+        kind: BackupKind::Full,
+        begin_time: Some(end - TimeDelta::hours(1)),
+        end_time: Some(end),
+        begin_lsn: Some(Lsn::new(begin * SIZE.bytes() + 40)),
+        end_lsn: Some(Lsn::new((begin + 1) * SIZE.bytes() + 50)),
+        begin_wal: Some(segment(timeline, begin)),
+        end_wal: Some(segment(timeline, begin + 1)),
+        timeline: Some(tli(timeline)),
+        system_id: Some(SystemId(7)),
+        version: Some(150_020),
+        segment_size: SIZE,
+        tablespaces: Vec::new(),
+        cluster_size: None,
+        error: None,
+    }
+}
+
+pub(super) fn failed(name: &str, days: i64) -> Backup {
+    Backup {
+        status: BackupStatus::Failed,
+        end_time: None,
+        ..backup(name, 1, 1, days)
+    }
+}
+
+/// An archive to be judged.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scene {
+    pub(super) backups: Vec<(Backup, Option<Keep>, Option<Activity>)>,
+    pub(super) unreadable: Vec<BackupId>,
+    pub(super) histories: Vec<TimelineHistory>,
+    /// Timeline, first and last segment, and how many days ago they were put.
+    pub(super) wal: Vec<(u32, u64, u64, i64)>,
+}
+
+impl Scene {
+    pub(super) fn of(backups: Vec<Backup>) -> Self {
+        Self {
+            backups: backups.into_iter().map(|b| (b, None, None)).collect(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn keeping(mut self, name: &str, keep: Keep) -> Self {
+        for (backup, mark, _) in &mut self.backups {
+            if backup.id.as_str() == name {
+                *mark = Some(keep);
+            }
+        }
+        self
+    }
+
+    pub(super) fn doing(mut self, name: &str, activity: Activity) -> Self {
+        for (backup, _, doing) in &mut self.backups {
+            if backup.id.as_str() == name {
+                *doing = Some(activity);
+            }
+        }
+        self
+    }
+
+    pub(super) fn with_wal(mut self, wal: &[(u32, u64, u64, i64)]) -> Self {
+        self.wal.extend_from_slice(wal);
+        self
+    }
+
+    pub(super) fn with_histories(mut self, histories: &[TimelineHistory]) -> Self {
+        self.histories.extend_from_slice(histories);
+        self
+    }
+
+    pub(super) fn with<T>(&self, decide: impl FnOnce(&Archive<'_>) -> T) -> T {
+        let backups = || self.backups.iter().map(|(backup, _, _)| backup);
+        let mut wal = WalInventory::new(backups(), &self.histories);
+        for (timeline, first, last, days) in &self.wal {
+            for number in *first..=*last {
+                wal.add(segment(*timeline, number), 10, days_ago(*days));
+            }
+        }
+        let candidate = |(backup, keep, activity): &'_ (Backup, Option<Keep>, Option<Activity>)| {
+            let quiet = backup.begin_time.map_or(now(), |time| time.to_utc());
+            (*keep, activity.unwrap_or(Activity::QuietSince(quiet)))
+        };
+        let candidates: Vec<Candidate<'_>> = self
+            .backups
+            .iter()
+            .map(|one| {
+                let (keep, activity) = candidate(one);
+                Candidate {
+                    backup: &one.0,
+                    keep,
+                    activity,
+                }
+            })
+            .collect();
+        decide(&Archive {
+            candidates: &candidates,
+            unreadable: &self.unreadable,
+            histories: &self.histories,
+            wal: &wal,
+        })
+    }
+
+    pub(super) fn plan(&self, policy: &str, minimum_redundancy: u32) -> Plan {
+        let rules = rules(policy, minimum_redundancy);
+        self.with(|archive| plan(archive, rules, now()))
+    }
+}
+
+pub(super) fn rules(policy: &str, minimum_redundancy: u32) -> Rules {
+    Rules {
+        policy: policy.parse().unwrap(),
+        minimum_redundancy,
+    }
+}
+
+/// The plan as text: a line per backup, then one per range of WAL.
+fn told(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for one in &plan.backups {
+        lines.push(match &one.verdict {
+            Verdict::Keep(reason) => format!("{} stays: {reason}", one.id),
+            Verdict::Delete(reason) => format!("{} goes: {reason}", one.id),
+        });
+    }
+    for range in &plan.wal {
+        let number = |name: SegmentName| name.number(SIZE).unwrap().to_u64();
+        let (first, last) = (number(range.files.first), number(range.files.last));
+        let word = if range.verdict.is_delete() {
+            "goes"
+        } else {
+            "stays"
+        };
+        lines.push(format!("{}: {first}-{last} {word}", range.timeline()));
+    }
+    lines
+}
+
+fn check(scene: &Scene, policy: &str, minimum: u32, expected: &[&str]) {
+    let plan = scene.plan(policy, minimum);
+    let told = told(&plan);
+    let is_same = told.len() == expected.len()
+        && told
+            .iter()
+            .zip(expected)
+            .all(|(line, start)| line.starts_with(start));
+    assert!(
+        is_same,
+        "{told:#?}\nexpected {expected:#?}\n{:#?}",
+        plan.wal
+    );
+}
+
+fn four() -> Scene {
+    Scene::of(vec![
+        backup("a", 1, 10, 20),
+        backup("b", 1, 20, 10),
+        backup("c", 1, 30, 5),
+        backup("d", 1, 40, 1),
+    ])
+    .with_wal(&[(1, 5, 50, 0)])
+}
+
+#[test]
+fn a_window_keeps_what_ended_in_it_and_the_backup_it_begins_with() {
+    check(
+        &four(),
+        "7d",
+        0,
+        &[
+            "a goes: older than the newest backup from before",
+            "b stays: the window's beginning",
+            "c stays: ended within",
+            "d stays: ended within",
+            "1: 5-19 goes",
+            "1: 20-50 stays",
+        ],
+    );
+    let all = [
+        "a stays",
+        "b stays",
+        "c stays",
+        "d stays",
+        "1: 5-9 goes",
+        "1: 10-50 stays",
+    ];
+    check(&four(), "1m", 0, &all);
+    check(&four(), "7d", 4, &all);
+    check(
+        &four(),
+        "1d",
+        0,
+        &[
+            "a goes",
+            "b goes",
+            "c stays",
+            "d stays",
+            "1: 5-29 goes",
+            "1: 30-50 stays",
+        ],
+    );
+}
+
+#[test]
+fn a_redundancy_keeps_the_newest_and_the_minimum_raises_it() {
+    let two = [
+        "a goes: older than the newest 2",
+        "b goes",
+        "c stays: one of the newest 2",
+        "d stays",
+        "1: 5-29 goes",
+        "1: 30-50 stays",
+    ];
+    check(&four(), "REDUNDANCY 2", 0, &two);
+    check(
+        &four(),
+        "REDUNDANCY 1",
+        2,
+        &[
+            "a goes",
+            "b goes",
+            "c stays: needed for the minimum redundancy of 2",
+            "d stays: the newest backup",
+            "1: 5-29 goes",
+            "1: 30-50 stays",
+        ],
+    );
+    let all = [
+        "a stays",
+        "b stays",
+        "c stays",
+        "d stays",
+        "1: 5-9 goes",
+        "1: 10-50 stays",
+    ];
+    check(&four(), "REDUNDANCY 9", 0, &all);
+}
+
+#[test]
+fn a_backup_kept_full_keeps_all_wal_from_its_beginning_on() {
+    check(
+        &four().keeping("a", Keep::Full),
+        "REDUNDANCY 1",
+        0,
+        &[
+            "a stays: marked keep full",
+            "b goes",
+            "c goes",
+            "d stays",
+            "1: 5-9 goes",
+            "1: 10-50 stays",
+        ],
+    );
+}
+
+#[test]
+fn a_standalone_backup_keeps_its_own_wal_alone() {
+    check(
+        &four().keeping("b", Keep::Standalone),
+        "REDUNDANCY 1",
+        0,
+        &[
+            "a goes",
+            "b stays: marked keep standalone",
+            "c goes",
+            "d stays",
+            "1: 5-19 goes",
+            "1: 20-21 stays",
+            "1: 22-39 goes",
+            "1: 40-50 stays",
+        ],
+    );
+}
+
+#[test]
+fn a_standalone_backup_that_the_policy_needs_keeps_all_from_it_on() {
+    check(
+        &four().keeping("b", Keep::Standalone),
+        "7d",
+        0,
+        &[
+            "a goes",
+            "b stays: the window's beginning",
+            "c stays",
+            "d stays",
+            "1: 5-19 goes",
+            "1: 20-50 stays",
+        ],
+    );
+}
+
+#[test]
+fn without_a_done_backup_no_wal_goes() {
+    let scene = Scene::of(vec![failed("a", 9)]).with_wal(&[(1, 1, 9, 9)]);
+    check(
+        &scene,
+        "7d",
+        0,
+        &["a goes: remains of a failed", "1: 1-9 stays"],
+    );
+    check(
+        &Scene::default().with_wal(&[(1, 1, 9, 9)]),
+        "7d",
+        0,
+        &["1: 1-9 stays"],
+    );
+}
+
+#[test]
+fn remains_go_once_they_are_left_alone() {
+    let started = Backup {
+        status: BackupStatus::Started,
+        ..failed("r", 3)
+    };
+    let scene = Scene::of(vec![
+        backup("d", 1, 40, 1),
+        failed("f1", 2),
+        failed("f2", 2),
+        failed("f3", 0),
+        failed("f4", 2),
+        started.clone(),
+        Backup {
+            id: "s".parse().unwrap(),
+            ..started.clone()
+        },
+        Backup {
+            id: "w".parse().unwrap(),
+            status: BackupStatus::WaitingForWals,
+            ..started
+        },
+    ])
+    .doing("f1", Activity::BeingDeleted)
+    .doing("f4", Activity::Running)
+    .doing("r", Activity::Running)
+    .doing("s", Activity::Dead);
+    check(
+        &scene,
+        "7d",
+        0,
+        &[
+            "d stays",
+            "f1 goes: its deletion was begun",
+            "f2 goes: remains of a failed backup",
+            "f3 stays: failed, and put only on",
+            "f4 stays: under way",
+            "r stays: under way",
+            "s stays: killed",
+            "w stays: WAITING_FOR_WALS",
+        ],
+    );
+}
+
+#[test]
+fn a_backup_under_way_keeps_the_wal_since_it_began() {
+    let running = Backup {
+        status: BackupStatus::Started,
+        end_wal: None,
+        end_time: None,
+        ..backup("r", 1, 25, 0)
+    };
+    let scene = Scene::of(vec![backup("d", 1, 40, 1), running])
+        .doing("r", Activity::Running)
+        .with_wal(&[(1, 5, 50, 0)]);
+    check(
+        &scene,
+        "7d",
+        0,
+        &["d stays", "r stays", "1: 5-24 goes", "1: 25-50 stays"],
+    );
+}
+
+#[test]
+fn an_unreadable_record_is_kept_and_keeps_what_it_may_need() {
+    // The ids tell the time: 2026-11-21 is today here.
+    let mut scene = Scene::of(vec![
+        backup("20261101T000000", 1, 10, 20),
+        backup("20261111T000000", 1, 20, 10),
+        backup("20261120T000000", 1, 40, 1),
+    ])
+    .with_wal(&[(1, 5, 50, 0), (2, 7, 9, 30)])
+    .with_histories(&[history(2, &[(1, 6)])]);
+    let judged = |scene: &Scene, wal: &[&str]| {
+        let told = told(&scene.plan("REDUNDANCY 1", 0));
+        let unreadable = format!("{} stays: its record cannot be read", scene.unreadable[0]);
+        for line in wal.iter().chain([&unreadable.as_str()]) {
+            assert!(told.iter().any(|told| told.starts_with(line)), "{told:#?}");
+        }
+    };
+    scene.unreadable = vec!["20261115T000000".parse().unwrap()];
+    judged(&scene, &["1: 5-19 goes", "1: 20-50 stays", "2: 7-9 stays"]);
+    // Not certainly later: local time may be a day off.
+    scene.unreadable = vec!["20261111T120000".parse().unwrap()];
+    judged(&scene, &["1: 5-9 goes", "1: 10-50 stays"]);
+    scene.unreadable = vec!["by hand".parse().unwrap()];
+    judged(&scene, &["1: 5-50 stays", "2: 7-9 stays"]);
+}
+
+#[test]
+fn ancestors_lose_what_lies_before_the_oldest_backup_and_stale_branches_go() {
+    let scene = Scene::of(vec![backup("old", 1, 10, 30), backup("new", 3, 50, 10)])
+        .with_histories(&[
+            history(2, &[(1, 20)]),
+            history(3, &[(1, 20), (2, 40)]),
+            history(4, &[(1, 20), (2, 30)]),
+            history(5, &[(1, 20), (2, 40), (3, 60)]),
+        ])
+        .with_wal(&[
+            (1, 5, 19, 30),
+            (1, 20, 22, 25),
+            (2, 20, 39, 20),
+            (2, 40, 44, 0),
+            (3, 40, 70, 0),
+            (4, 30, 35, 19),
+            (5, 60, 80, 0),
+            (6, 1, 3, 0),
+        ]);
+    check(
+        &scene,
+        "REDUNDANCY 1",
+        0,
+        &[
+            "new stays",
+            // Timeline 2 is in use, and no newer backup lies on its line.
+            "old stays: timeline 2, which is in use",
+            "1: 5-9 goes",
+            "1: 10-22 stays",
+            "2: 20-44 stays",
+            "3: 40-70 stays",
+            "4: 30-35 stays",
+            "5: 60-80 stays",
+            "6: 1-3 stays",
+        ],
+    );
+    let mut stale = scene;
+    stale.wal[3].3 = 15;
+    check(
+        &stale,
+        "REDUNDANCY 1",
+        0,
+        &[
+            "new stays",
+            "old goes",
+            "1: 5-19 goes",
+            "1: 20-22 goes",
+            "2: 20-39 goes",
+            "2: 40-44 goes",
+            "3: 40-49 goes",
+            "3: 50-70 stays",
+            "4: 30-35 goes",
+            "5: 60-80 stays",
+            "6: 1-3 stays",
+        ],
+    );
+}
+
+#[test]
+fn a_branch_in_use_without_a_backup_is_left_alone() {
+    let scene = Scene::of(vec![backup("new", 2, 50, 10)])
+        .with_histories(&[history(2, &[(1, 40)])])
+        .with_wal(&[(1, 30, 39, 30), (1, 40, 60, 0), (2, 40, 70, 0)]);
+    check(
+        &scene,
+        "REDUNDANCY 1",
+        0,
+        &[
+            "new stays",
+            "1: 30-39 goes",
+            "1: 40-60 stays",
+            "2: 40-49 goes",
+            "2: 50-70 stays",
+        ],
+    );
+}
+
+#[test]
+fn several_clusters_or_sizes_keep_all_wal() {
+    let mut scene = four();
+    scene.backups[3].0.system_id = Some(SystemId(8));
+    let all = ["a goes", "b goes", "c stays", "d stays", "1: 5-50 stays"];
+    check(&scene, "REDUNDANCY 2", 0, &all);
+    // Those that go do not count.
+    let one = [
+        "a goes",
+        "b goes",
+        "c goes",
+        "d stays",
+        "1: 5-39 goes",
+        "1: 40-50 stays",
+    ];
+    check(&scene, "REDUNDANCY 1", 0, &one);
+    // Nor does one that needs its own WAL alone.
+    scene.backups[0].1 = Some(Keep::Standalone);
+    let own = [
+        "a stays",
+        "b goes",
+        "c goes",
+        "d stays",
+        "1: 5-9 goes",
+        "1: 10-11 stays",
+        "1: 12-39 goes",
+        "1: 40-50 stays",
+    ];
+    check(&scene, "REDUNDANCY 1", 0, &own);
+    let mut scene = four();
+    scene.backups[2].0.segment_size = SegmentSize::new(64 << 20).unwrap();
+    check(&scene, "REDUNDANCY 2", 0, &all);
+}
+
+#[test]
+fn what_others_are_built_on_stays_and_goes_after_them() {
+    let child = |name: &str, parent: &str, begin, days| Backup {
+        kind: BackupKind::Incremental {
+            parent: parent.to_owned(),
+        },
+        ..backup(name, 1, begin, days)
+    };
+    let scene = Scene::of(vec![
+        backup("a", 1, 10, 30),
+        child("b", "a", 12, 29),
+        child("c", "b", 14, 28),
+        backup("d", 1, 20, 20),
+        child("e", "d", 22, 2),
+        backup("f", 1, 30, 5),
+    ]);
+    check(
+        &scene,
+        "REDUNDANCY 1",
+        0,
+        &[
+            "a goes",
+            "b goes",
+            "c goes",
+            "d stays: backup e is built on it",
+            "e stays: incremental",
+            "f stays",
+        ],
+    );
+    let order: Vec<String> = scene
+        .plan("REDUNDANCY 1", 0)
+        .order
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(order, ["c", "b", "a"]);
+}
+
+#[test]
+fn odd_records_stay() {
+    let scene = Scene::of(vec![
+        Backup {
+            end_time: None,
+            ..backup("a", 1, 10, 30)
+        },
+        Backup {
+            kind: BackupKind::Snapshot,
+            ..backup("b", 1, 20, 20)
+        },
+        backup("c", 1, 30, 10),
+        backup("d", 1, 40, 1),
+    ])
+    .with_wal(&[(1, 5, 50, 0)]);
+    check(
+        &scene,
+        "REDUNDANCY 1",
+        0,
+        &[
+            "a stays: its record does not tell",
+            "b stays: consists of volume snapshots",
+            "c goes",
+            "d stays",
+            "1: 5-9 goes",
+            "1: 10-50 stays",
+        ],
+    );
+}

@@ -178,8 +178,8 @@ impl<'a> Needs<'a> {
         self.open.push(begin);
         if backup.status == BackupStatus::Done {
             self.whole.push(begin);
-            let began = backup.begin_time.map(|time| time.to_utc());
-            self.oldest_begin = self.oldest_begin.zip(began).map(|(a, b)| a.min(b));
+            let time = backup.begin_time.map(|time| time.to_utc());
+            self.oldest_begin = self.oldest_begin.zip(time).map(|(a, b)| a.min(b));
         }
     }
 
@@ -245,7 +245,7 @@ impl<'a> Needs<'a> {
                 None => Some((start, WalKeepReason::UnknownHistory { backup })),
                 Some(line) => self
                     .leads_through(line, begin)
-                    .then(|| (start, WalKeepReason::LeadsOn { backup })),
+                    .then_some((start, WalKeepReason::LeadsOn { backup })),
             }
         });
         let by_uncertain = self.uncertain.iter().map(|(id, floors)| {

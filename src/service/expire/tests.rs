@@ -1,0 +1,280 @@
+//! Expiring on a store in memory: what goes, what stays, and death at every change.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::barman::backup_info::BackupInfo;
+use crate::barman::layout::Layout;
+use crate::barman::repository::dying_store::DyingStore;
+use crate::clock;
+use crate::domain::backup::{Keep, SystemId};
+use crate::fault::{Fault, Kind};
+use crate::service::expire::run::{Done, run};
+use crate::service::running;
+use crate::store::memory::MemoryStore;
+use crate::store::{ObjectKey, PutOptions};
+
+/// The store's clock cannot be set: the archive is looked at two days later.
+fn later() -> DateTime<Utc> {
+    clock::now() + TimeDelta::days(2)
+}
+
+fn id(text: &str) -> BackupId {
+    text.parse().unwrap()
+}
+
+fn rules() -> Rules {
+    Rules {
+        policy: "REDUNDANCY 1".parse().unwrap(),
+        minimum_redundancy: 0,
+    }
+}
+
+struct Scene {
+    repository: Repository,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let layout = Layout::new("p", &"srv".parse().unwrap());
+        Self {
+            repository: Repository::new(Arc::new(MemoryStore::new()), layout),
+        }
+    }
+
+    async fn put(&self, key: &str, text: &str) {
+        let key = ObjectKey::new(format!("p/srv/{key}"));
+        let body = Bytes::copy_from_slice(text.as_bytes());
+        let options = PutOptions::default();
+        self.repository
+            .store
+            .put(&key, body, &options)
+            .await
+            .unwrap();
+    }
+
+    async fn keys(&self) -> Vec<String> {
+        let request = ListRequest::default();
+        let page = self.repository.store.list(&request).await.unwrap();
+        assert!(page.next.is_none());
+        page.objects
+            .iter()
+            .map(|object| object.key.to_string())
+            .filter_map(|key| Some(key.strip_prefix("p/srv/")?.to_owned()))
+            // Derived, and there or not.
+            .filter(|key| !key.starts_with("cellarman/catalog"))
+            .collect()
+    }
+
+    /// A backup with its objects, from segment `begin` of timeline 1 to the one after it.
+    async fn backup(&self, name: &str, status: BackupStatus, begin: u32) {
+        let is_done = status == BackupStatus::Done;
+        let segment = |number| format!("0000000100000000{number:08X}").parse().ok();
+        let hours = TimeDelta::hours(i64::from(begin) - 500);
+        let begin_time = (clock::now() + hours).fixed_offset();
+        let info = BackupInfo {
+            status,
+            begin_time: Some(begin_time),
+            begin_wal: segment(begin),
+            end_time: is_done.then_some(begin_time),
+            end_wal: segment(begin + 1).filter(|_| is_done),
+            systemid: Some(SystemId(7)),
+            timeline: Some(TimelineId::FIRST),
+            error: (status == BackupStatus::Failed).then(|| "odd".to_owned()),
+            ..BackupInfo::default()
+        };
+        self.put(&format!("base/{name}/backup.info"), &info.to_text())
+            .await;
+        self.put(&format!("base/{name}/data.tar"), "x").await;
+        self.put(&format!("base/{name}/data_0001.tar"), "x").await;
+        let private = format!("cellarman/backups/{name}/objects.json");
+        self.put(&private, "{}").await;
+    }
+
+    async fn plan(&self) -> ExpirePlan {
+        plan(&self.repository, rules(), later()).await.unwrap()
+    }
+
+    async fn run(&self, plan: &ExpirePlan) -> Done {
+        let cancel = CancellationToken::new();
+        run(&self.repository, plan, &cancel).await.unwrap()
+    }
+}
+
+const OLD: &str = "20261101T000000";
+const FAILED: &str = "20261105T000000";
+const NEW: &str = "20261110T000000";
+
+/// An obsolete backup, what a failed one left, one that stays, and WAL of all kinds.
+async fn scene() -> Scene {
+    let scene = Scene::new();
+    scene.backup(OLD, BackupStatus::Done, 3).await;
+    scene.backup(FAILED, BackupStatus::Failed, 5).await;
+    scene.backup(NEW, BackupStatus::Done, 9).await;
+    for number in 1..=12 {
+        let key = format!("wals/0000000100000000/0000000100000000{number:08X}.gz");
+        scene.put(&key, "wal").await;
+    }
+    for name in [
+        "0000000100000000/000000010000000000000004",
+        "0000000100000000/000000010000000000000004.partial",
+        "0000000100000000/000000010000000000000003.00000028.backup",
+        "0000000100000000/notes.txt",
+        "00000002.history",
+    ] {
+        let text = "1\t0/C000000\tno reason\n";
+        scene.put(&format!("wals/{name}"), text).await;
+    }
+    scene
+}
+
+/// What is left of the scene.
+fn left() -> Vec<String> {
+    let mut keys: Vec<String> = ["backup.info", "data.tar", "data_0001.tar"]
+        .map(|name| format!("base/{NEW}/{name}"))
+        .into();
+    keys.push(format!("cellarman/backups/{NEW}/objects.json"));
+    for number in 9..=12 {
+        let folder = "wals/0000000100000000/0000000100000000";
+        keys.push(format!("{folder}{number:08X}.gz"));
+    }
+    keys.push("wals/0000000100000000/notes.txt".to_owned());
+    keys.push("wals/00000002.history".to_owned());
+    keys.sort();
+    keys
+}
+
+#[tokio::test]
+async fn what_is_not_wanted_goes_and_nothing_else() {
+    let scene = scene().await;
+    let before = scene.keys().await;
+    let plan = scene.plan().await;
+    assert_eq!(scene.keys().await, before, "a plan changes nothing");
+    assert_eq!(plan.plan.order, [id(OLD), id(FAILED)]);
+    assert_eq!(plan.foreign_objects, 1);
+    let done = scene.run(&plan).await;
+    assert_eq!(scene.keys().await, left());
+    assert_eq!(done.backups, [id(OLD), id(FAILED)]);
+    assert_eq!((done.wal_files, done.spared.len()), (11, 0));
+    assert!(scene.plan().await.is_empty());
+}
+
+#[tokio::test]
+async fn death_at_any_change_orphans_nothing_and_the_next_run_goes_on() {
+    for changes in 0.. {
+        let whole = scene().await;
+        let plan = whole.plan().await;
+        let dying = Repository::new(
+            Arc::new(DyingStore {
+                engine: Arc::clone(&whole.repository.store),
+                changes_left: AtomicUsize::new(changes),
+            }),
+            whole.repository.layout.clone(),
+        );
+        let outcome = run(&dying, &plan, &CancellationToken::new()).await;
+        let keys = whole.keys().await;
+        let has = |key: &str| keys.iter().any(|one| one == key);
+        for name in [OLD, FAILED, NEW] {
+            let tar = has(&format!("base/{name}/data.tar"));
+            match whole.repository.backup_info(&id(name)).await {
+                Ok(info) if info.status == BackupStatus::Done => {
+                    let begin = info.begin_wal.unwrap();
+                    let wal = has(&format!("wals/0000000100000000/{begin}.gz"));
+                    assert!(tar && wal, "{changes}: {name} only looks whole");
+                }
+                Ok(info) => assert_eq!(info.end_time, None),
+                Err(_) => assert!(!tar, "{changes}: tars of {name} without a record"),
+            }
+        }
+        if outcome.is_ok() {
+            assert!(changes > 15, "{changes}");
+            assert_eq!(keys, left());
+            return;
+        }
+        let stopped = outcome.unwrap_err();
+        assert_eq!(stopped.kind(), Kind::Unreachable);
+        assert!(stopped.to_string().contains("stopped after deleting"));
+        let again = whole.plan().await;
+        assert!(!again.is_empty(), "{changes}");
+        whole.run(&again).await;
+        assert_eq!(whole.keys().await, left(), "{changes}");
+        assert!(whole.plan().await.is_empty(), "{changes}");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_marked_or_finished_after_the_plan_is_spared_with_its_wal() {
+    let scene = scene().await;
+    let plan = scene.plan().await;
+    let repository = &scene.repository;
+    repository.set_keep(&id(OLD), Keep::Full).await.unwrap();
+    scene.backup(FAILED, BackupStatus::Done, 5).await;
+    let done = scene.run(&plan).await;
+    let spared: Vec<&BackupId> = done.spared.iter().map(|(id, _)| id).collect();
+    assert_eq!(spared, [&id(OLD), &id(FAILED)], "{done:?}");
+    assert!(done.backups.is_empty());
+    // Only what lies before the older of the two.
+    assert_eq!(done.wal_files, 2);
+    let first = "wals/0000000100000000/000000010000000000000003.gz".to_owned();
+    assert!(scene.keys().await.contains(&first));
+}
+
+#[tokio::test]
+async fn killed_backups_are_marked_first_and_living_ones_left_alone() {
+    let scene = scene().await;
+    let started = "20261112T000000";
+    scene.backup(started, BackupStatus::Started, 11).await;
+    let sign = running::key(&scene.repository.layout, &id(started));
+    let sign = sign.as_str().strip_prefix("p/srv/").unwrap();
+    scene.put(sign, "{}").await;
+    let living = plan(&scene.repository, rules(), clock::now());
+    assert!(living.await.unwrap().killed.is_empty());
+    let plan = scene.plan().await;
+    let done = scene.run(&plan).await;
+    assert_eq!(done.marked_failed, [id(started)]);
+    let info = scene.repository.backup_info(&id(started)).await.unwrap();
+    assert_eq!(info.status, BackupStatus::Failed);
+}
+
+#[tokio::test]
+async fn an_unreadable_record_or_history_is_told_and_does_not_stop_the_rest() {
+    let scene = scene().await;
+    scene
+        .put("base/20261120T000000/backup.info", "rubbish")
+        .await;
+    scene.put("wals/00000003.history", "rubbish").await;
+    let plan = scene.plan().await;
+    assert_eq!(plan.unreadable[0].id, id("20261120T000000"));
+    assert_eq!(plan.unreadable_histories.len(), 1);
+    let done = scene.run(&plan).await;
+    assert_eq!(done.backups, [id(OLD), id(FAILED)]);
+    let keys = scene.keys().await;
+    assert!(keys.contains(&"base/20261120T000000/backup.info".to_owned()));
+}
+
+#[tokio::test]
+async fn what_a_killed_deletion_left_of_ours_goes() {
+    let scene = Scene::new();
+    scene
+        .put("cellarman/backups/20261101T000000/objects.json", "{}")
+        .await;
+    let plan = scene.plan().await;
+    assert_eq!(plan.orphans, [id(OLD)]);
+    scene.run(&plan).await;
+    assert!(scene.keys().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_interrupted_run_tells_what_it_did() {
+    let scene = scene().await;
+    let plan = scene.plan().await;
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let error = run(&scene.repository, &plan, &cancel).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Cancelled);
+}
