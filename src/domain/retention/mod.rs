@@ -189,4 +189,6 @@ pub fn plan_wal(archive: &Archive<'_>, rules: Rules, now: DateTime<Utc>) -> Vec<
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod scene;
+#[cfg(test)]
 mod tests;

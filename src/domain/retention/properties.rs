@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::tests::{Scene, backup, days_ago, failed, history, now, rules, segment, tli};
+use super::scene::{Scene, backup, days_ago, failed, history, now, rules, segment, tli};
 use super::*;
 use crate::domain::segment::{SegmentName, SegmentNumber};
 
@@ -152,7 +152,7 @@ fn doomed_wal(plan: &Plan) -> impl Fn(u32, u64) -> bool {
 }
 
 fn number(name: Option<SegmentName>) -> u64 {
-    let number = name.and_then(|name| name.number(tests::SIZE));
+    let number = name.and_then(|name| name.number(scene::SIZE));
     number.map_or(0, SegmentNumber::to_u64)
 }
 
