@@ -194,6 +194,6 @@ mod tests {
         file.write_all(&[5; 100]).unwrap();
         file.write(&mut buffer, 64 << 10).unwrap();
         let found = std::fs::read(&path).unwrap();
-        assert!(found[..100] == [5; 100] && found[100..] == [7; 64 << 10]);
+        assert!(found[..100] == [5; 100] && found[100..] == vec![7; 64 << 10]);
     }
 }

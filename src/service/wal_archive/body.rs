@@ -212,7 +212,9 @@ fn read_as_it_is(
         let hashing = wants_sha256.then(|| {
             scope.spawn(move || {
                 let mut sha256 = Sha256::new();
-                receiver.iter().for_each(|stretch| sha256.update(stretch));
+                for stretch in receiver {
+                    sha256.update(stretch);
+                }
                 sha256.finish_hex()
             })
         });
