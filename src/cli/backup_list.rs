@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, FixedOffset, Utc};
 use clap::Args;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::barman::repository::{CatalogEntry, Unreadable};
 use crate::cli::backup_document::BackupDocument;
@@ -31,10 +31,20 @@ pub struct ListArguments {}
 
 /// The JSON document.
 #[derive(Debug, Serialize)]
-struct ListDocument {
+struct ListDocument<'a> {
     server: String,
-    backups: Vec<BackupDocument>,
+    backups: BackupDocuments<'a>,
     unreadable: Vec<UnreadableDocument>,
+}
+
+/// Made one by one as they are printed: there may be many.
+#[derive(Debug)]
+struct BackupDocuments<'a>(&'a [CatalogEntry]);
+
+impl Serialize for BackupDocuments<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(BackupDocument::from))
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -50,7 +60,7 @@ pub async fn run(_arguments: ListArguments, context: &Context) -> Result<ExitCod
     let backups = &catalog.backups;
     output.json(&ListDocument {
         server: repository.layout.server().to_string(),
-        backups: backups.iter().map(BackupDocument::from).collect(),
+        backups: BackupDocuments(backups),
         unreadable: catalog.unreadable.iter().map(unreadable_document).collect(),
     });
     if backups.is_empty() {

@@ -1,6 +1,6 @@
 //! Results on stdout: text and tables for people, one JSON document for programs.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
@@ -36,6 +36,9 @@ impl Output {
 
     /// Prints a table for people; nothing in JSON form.
     pub fn table(self, header: &[&str], rows: Vec<Vec<String>>) {
+        if self.is_json {
+            return;
+        }
         let mut table = Table::new();
         table
             .load_preset(NOTHING)
@@ -50,11 +53,14 @@ impl Output {
         self.line(table.trim_fmt());
     }
 
-    /// Prints the one JSON document; nothing in text form.
+    /// Prints the one JSON document as it is made, however long it is; nothing in text form.
     pub fn json(self, document: &impl Serialize) {
         if self.is_json {
-            match serde_json::to_string_pretty(document) {
-                Ok(text) => write_out(&text),
+            let mut stdout = BufWriter::new(io::stdout().lock());
+            match serde_json::to_writer_pretty(&mut stdout, document) {
+                Ok(()) => drop(writeln!(stdout).and_then(|()| stdout.flush())),
+                // As of `write_out`.
+                Err(error) if error.is_io() => {}
                 Err(error) => tracing::error!(%error, "cannot print the result as JSON"),
             }
         }
