@@ -1,15 +1,21 @@
-//! The engine of Google Cloud Storage on a real fake-gcs-server, and on endpoints that answer what
-//! that one cannot: credentials, KMS keys, sessions that break off.
+//! The engine of Google Cloud Storage on a real fake-gcs-server: the same suite as every store, the
+//! errors people meet, and a whole backup and restore.
+//!
+//! What that server cannot judge is in `gcs_endpoint.rs`, or reported as not run.
 
 use std::sync::Arc;
 
 use cellarman::store::config::{GcsConfig, GcsCredentials};
-use cellarman::store::conformance;
+use cellarman::store::error::{StoreError, StoreErrorKind};
 use cellarman::store::gcs::GcsStore;
+use cellarman::store::{ListRequest, ObjectKey, ObjectStore, PutOptions, conformance};
 use testbed::account::Account;
+use testbed::cluster::Release;
 use testbed::fake_gcs::{BUCKET, FakeGcs};
 use testbed::scratch::Scratch;
 use testbed::storage::Storage;
+use testbed::workload::{self, Workload};
+use testbed::world::World;
 use testbed::{not_run, or_not_run};
 
 fn config(endpoint: &str, bucket: &str, credentials: GcsCredentials) -> GcsConfig {
@@ -59,6 +65,86 @@ fn delimited_listings_come_in_pages() {
 }
 
 #[test]
-fn a_kms_key_is_used() {
-    not_run!("fake-gcs-server has no keys; that the key's name is sent is tested elsewhere");
+fn a_kms_key_encrypts() {
+    not_run!("fake-gcs-server has no keys; that the key's name is sent is tested");
+}
+
+/// The kinds of failure of every request on a store, each with its name.
+async fn failures(config: &GcsConfig) -> Vec<(&'static str, Option<StoreErrorKind>)> {
+    let store = GcsStore::new(config);
+    let key = ObjectKey::new("a");
+    let put = PutOptions::default();
+    let kind = |error: StoreError| error.kind;
+    vec![
+        ("head", store.head(&key).await.err().map(kind)),
+        ("get", store.get(&key, None).await.err().map(kind)),
+        (
+            "put",
+            store.put(&key, "x".into(), &put).await.err().map(kind),
+        ),
+        (
+            "list",
+            store.list(&ListRequest::default()).await.err().map(kind),
+        ),
+        (
+            "begin",
+            store.begin_upload(&key, &put).await.err().map(kind),
+        ),
+        ("check", store.check_container().await.err().map(kind)),
+    ]
+}
+
+fn check_all(failures: &[(&str, Option<StoreErrorKind>)], expected: StoreErrorKind) {
+    for (request, kind) in failures {
+        assert_eq!(*kind, Some(expected), "{request}");
+    }
+}
+
+#[test]
+fn a_missing_bucket_is_never_a_missing_object_and_can_be_made() {
+    let scratch = Scratch::new(Account::of_servers().expect("an account"));
+    let gcs = or_not_run!(FakeGcs::start(&scratch));
+    let config = emulator(&gcs, "not-there-yet");
+    runtime().block_on(async {
+        check_all(&failures(&config).await, StoreErrorKind::NoContainer);
+        let store = GcsStore::new(&config);
+        store.create_container().await.expect("it is made");
+        store.create_container().await.expect("it is ours already");
+        store.check_container().await.expect("it is there");
+        let head = store.head(&ObjectKey::new("a")).await;
+        assert_eq!(
+            head.err().map(|error| error.kind),
+            Some(StoreErrorKind::NotFound)
+        );
+    });
+}
+
+#[test]
+fn a_server_that_is_gone_is_unreachable() {
+    let scratch = Scratch::new(Account::of_servers().expect("an account"));
+    let mut gcs = or_not_run!(FakeGcs::start(&scratch));
+    gcs.kill();
+    let config = emulator(&gcs, BUCKET);
+    runtime().block_on(async {
+        check_all(&failures(&config).await, StoreErrorKind::Unreachable);
+    });
+}
+
+#[test]
+fn a_backup_in_a_bucket_of_google_is_restored() {
+    let world =
+        World::<FakeGcs>::on_store(env!("CARGO_BIN_EXE_cellarman"), Release::distribution());
+    let world = or_not_run!(world);
+    let primary = world.primary(&["-k"]);
+    let workload = Workload::start(&primary);
+    workload.advance(50);
+    // Uncompressed it is larger than a part: it goes up in a session.
+    world.back_up(&primary, &["--compression", "none"]);
+    workload.advance(50);
+    let count = workload.stop();
+    primary.archive_now();
+    let restored = world.restore("restored", &[]);
+    restored.start_with(&["archive_mode=off"]);
+    restored.wait_until_recovered();
+    assert_eq!(workload::verify(&restored.sql()), count);
 }

@@ -14,6 +14,7 @@ mod bucket;
 mod crash;
 mod credentials;
 mod gcs;
+mod gcs_endpoint;
 mod harness;
 mod restore_truth;
 mod signature;

@@ -2,5 +2,6 @@
 
 mod azure;
 mod base_backups;
+mod gcs;
 mod harness;
 mod wal;

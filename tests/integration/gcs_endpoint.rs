@@ -1,0 +1,373 @@
+//! What fake-gcs-server does not judge of Google Cloud Storage, on small endpoints of our own:
+//! credentials of each kind with the real program, what goes over the wire, answers that are lost.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use cellarman::store::config::{GcsConfig, GcsCredentials, StoreConfig};
+use cellarman::store::open::open_with;
+use cellarman::store::retry::RetryPolicy;
+use cellarman::store::{ObjectKey, PutOptions};
+use serde_json::Value;
+use testbed::account::Account;
+use testbed::endpoint::{Endpoint, Request, Response};
+use testbed::process::Ended;
+use testbed::program::Program;
+use testbed::scratch::Scratch;
+
+const KEY: &str = include_str!("../fixtures/gcs/key.pem");
+const ACCOUNT: &str = "backup@cellar.iam.gserviceaccount.com";
+
+const REFUSED: &str = r#"{"error": {"code": 401, "message": "Invalid Credentials",
+    "errors": [{"reason": "authError"}]}}"#;
+
+/// Gives tokens `token-1`, `token-2`, ... and lists an empty bucket for those from `valid_from` on.
+fn google(valid_from: u32) -> Endpoint {
+    let given = AtomicU32::new(0);
+    Endpoint::start(move |request| {
+        if request.path().ends_with("/token") {
+            let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+            let token = format!(r#"{{"access_token": "token-{number}", "expires_in": 3600}}"#);
+            return Response::json(200, &token);
+        }
+        let header = request.header("authorization").unwrap_or_default();
+        let number = header.strip_prefix("Bearer token-");
+        let number: Option<u32> = number.and_then(|number| number.parse().ok());
+        if number.is_some_and(|number| number >= valid_from) {
+            Response::json(200, "{}")
+        } else {
+            Response::json(401, REFUSED)
+        }
+    })
+}
+
+/// Lists the backups of an empty bucket, with these variables.
+fn list(scratch: &Scratch, google: &Endpoint, variables: &[(&str, &str)]) -> Ended {
+    let variables: Vec<_> = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Program::built(env!("CARGO_BIN_EXE_cellarman"), scratch)
+        .with_arguments(&["--store", "gs://cellar/p", "--endpoint-url", &google.url()])
+        .with_arguments(&["--server", "main"])
+        .with_environment(&variables)
+        .run(&["backup", "list"])
+}
+
+fn scratch() -> Scratch {
+    Scratch::new(Account::of_servers().expect("an account"))
+}
+
+/// A file that only its text tells from those that Google gives.
+fn key_file(scratch: &Scratch, document: &Value) -> String {
+    let path = scratch.path().join("key.json");
+    std::fs::write(&path, document.to_string()).expect("the key is written");
+    path.display().to_string()
+}
+
+fn account_key(scratch: &Scratch, google: &Endpoint) -> String {
+    let document = serde_json::json!({
+        "type": "service_account", "project_id": "cellar", "private_key_id": "key-1",
+        "private_key": KEY, "client_email": ACCOUNT, "token_uri": format!("{}/token", google.url()),
+    });
+    key_file(scratch, &document)
+}
+
+/// The requests for tokens.
+fn asked_for_tokens(google: &Endpoint) -> Vec<Request> {
+    let is_token = |request: &Request| request.path().ends_with("/token");
+    google.requests().into_iter().filter(is_token).collect()
+}
+
+#[test]
+fn a_service_account_signs_for_its_token() {
+    let (scratch, google) = (scratch(), google(1));
+    let key = account_key(&scratch, &google);
+    list(
+        &scratch,
+        &google,
+        &[("GOOGLE_APPLICATION_CREDENTIALS", &key)],
+    )
+    .ok();
+    let asked = asked_for_tokens(&google);
+    assert_eq!(asked.len(), 1, "one token serves all requests");
+    let grant = asked[0].form_value("grant_type");
+    assert_eq!(
+        grant.as_deref(),
+        Some("urn:ietf:params:oauth:grant-type:jwt-bearer")
+    );
+    let assertion = asked[0].form_value("assertion").expect("an assertion");
+    let parts: Vec<Vec<u8>> = assertion
+        .split('.')
+        .map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64"))
+        .collect();
+    let [header, claims, signature] = parts.as_slice() else {
+        unreachable!("an assertion has three parts");
+    };
+    let header: Value = serde_json::from_slice(header).expect("JSON");
+    let claims: Value = serde_json::from_slice(claims).expect("JSON");
+    assert_eq!(
+        (&header["alg"], &header["kid"]),
+        (&"RS256".into(), &"key-1".into())
+    );
+    assert_eq!(claims["iss"], ACCOUNT);
+    assert_eq!(claims["aud"], format!("{}/token", google.url()));
+    assert!(
+        claims["scope"]
+            .as_str()
+            .is_some_and(|scope| scope.contains("devstorage"))
+    );
+    let seconds = |name: &str| claims[name].as_i64().expect("a time");
+    assert_eq!(seconds("exp") - seconds("iat"), 3600);
+    assert_eq!(signature.len(), 256);
+}
+
+#[test]
+fn a_person_has_a_token_refreshed() {
+    let (scratch, google) = (scratch(), google(1));
+    let key = key_file(
+        &scratch,
+        &serde_json::json!({
+            "type": "authorized_user", "client_id": "c", "client_secret": "s",
+            "refresh_token": "r", "token_uri": format!("{}/token", google.url()),
+        }),
+    );
+    list(
+        &scratch,
+        &google,
+        &[("GOOGLE_APPLICATION_CREDENTIALS", &key)],
+    )
+    .ok();
+    let asked = asked_for_tokens(&google);
+    let said = |name: &str| asked[0].form_value(name).unwrap_or_default();
+    assert_eq!(said("grant_type"), "refresh_token");
+    assert_eq!(
+        [
+            said("client_id"),
+            said("client_secret"),
+            said("refresh_token")
+        ],
+        ["c", "s", "r"]
+    );
+}
+
+#[test]
+fn a_machine_is_asked_for_its_token() {
+    let (scratch, google) = (scratch(), google(1));
+    let host = format!("127.0.0.1:{}", google.port());
+    list(&scratch, &google, &[("GCE_METADATA_HOST", &host)]).ok();
+    let asked = asked_for_tokens(&google);
+    assert_eq!(asked[0].header("metadata-flavor"), Some("Google"));
+    assert_eq!(
+        asked[0].path(),
+        "/computeMetadata/v1/instance/service-accounts/default/token"
+    );
+}
+
+#[test]
+fn a_token_that_is_refused_is_asked_for_again_once() {
+    let (scratch, google) = (scratch(), google(2));
+    let key = account_key(&scratch, &google);
+    list(
+        &scratch,
+        &google,
+        &[("GOOGLE_APPLICATION_CREDENTIALS", &key)],
+    )
+    .ok();
+    assert_eq!(asked_for_tokens(&google).len(), 2);
+}
+
+#[test]
+fn tokens_that_are_always_refused_are_denied() {
+    let (scratch, google) = (scratch(), google(u32::MAX));
+    let key = account_key(&scratch, &google);
+    let ended = list(
+        &scratch,
+        &google,
+        &[("GOOGLE_APPLICATION_CREDENTIALS", &key)],
+    );
+    ended.exits_with(5);
+    assert!(
+        ended.stderr.contains("Invalid Credentials"),
+        "{}",
+        ended.describe()
+    );
+    assert!(!ended.stderr.contains("token-"), "{}", ended.describe());
+}
+
+#[test]
+fn a_key_that_is_not_known_any_more_is_denied() {
+    let scratch = scratch();
+    let google = Endpoint::start(|_| {
+        let text = r#"{"error": "invalid_grant", "error_description": "Invalid JWT Signature."}"#;
+        Response::json(400, text)
+    });
+    let key = account_key(&scratch, &google);
+    let ended = list(
+        &scratch,
+        &google,
+        &[("GOOGLE_APPLICATION_CREDENTIALS", &key)],
+    );
+    ended.exits_with(5);
+    assert!(
+        ended.stderr.contains("Invalid JWT Signature"),
+        "{}",
+        ended.describe()
+    );
+}
+
+fn bucket(google: &Endpoint) -> GcsConfig {
+    GcsConfig {
+        bucket: "cellar".to_owned(),
+        endpoint_url: Some(google.url().parse().expect("a URL")),
+        credentials: GcsCredentials::Anonymous,
+        ca_bundle: None,
+        kms_key_name: Some("projects/p/locations/l/keyRings/r/cryptoKeys/k".to_owned()),
+        storage_class: Some("NEARLINE".to_owned()),
+        project: None,
+        read_timeout: None,
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+/// What Google says of an object that was stored.
+fn stored(name: &str, bytes: &[u8]) -> Response {
+    let crc32c = STANDARD.encode(crc32c::crc32c(bytes).to_be_bytes());
+    let text = serde_json::json!({
+        "name": name, "size": bytes.len().to_string(), "generation": "7", "crc32c": crc32c,
+    });
+    Response::json(200, &text.to_string())
+}
+
+#[test]
+fn tags_key_and_class_go_with_every_object() {
+    let google = Endpoint::start(
+        |request| match request.query_value("uploadType").as_deref() {
+            Some("multipart") => stored("k", b"bytes"),
+            _ => Response::json(200, "{}").header("location", "/u?upload_id=1"),
+        },
+    );
+    let config = StoreConfig::Gcs(Box::new(bucket(&google)));
+    let options = PutOptions {
+        if_absent: true,
+        tags: vec![("team".to_owned(), "a b".to_owned())],
+        ..PutOptions::default()
+    };
+    runtime().block_on(async {
+        let store = open_with(&config, RetryPolicy::ONCE)
+            .await
+            .expect("it opens");
+        let key = ObjectKey::new("k");
+        store
+            .put(&key, "bytes".into(), &options)
+            .await
+            .expect("it is put");
+        store.begin_upload(&key, &options).await.expect("it begins");
+    });
+    for request in google.requests() {
+        let query = |name: &str| request.query_value(name);
+        assert_eq!(query("ifGenerationMatch").as_deref(), Some("0"));
+        assert_eq!(
+            query("kmsKeyName").as_deref(),
+            Some("projects/p/locations/l/keyRings/r/cryptoKeys/k")
+        );
+        let body = request.text();
+        assert!(body.contains(r#""metadata":{"team":"a b"}"#), "{body}");
+        assert!(body.contains(r#""storageClass":"NEARLINE""#), "{body}");
+    }
+}
+
+/// A session that loses the answer to its first chunk, of which it has kept a quantum, and the
+/// answer to its end.
+fn forgetful(body: Bytes) -> Endpoint {
+    let told: Mutex<Vec<String>> = Mutex::default();
+    Endpoint::start(move |request| {
+        let Some(range) = request.header("content-range") else {
+            return Response::json(200, "{}").header("location", "http://other/u?upload_id=1");
+        };
+        let mut told = told.lock().expect("no test panics here");
+        told.push(range.to_owned());
+        match told.len() {
+            1 | 4 => Response::dropped(),
+            2 => Response::new(308).header("range", "bytes=0-262143"),
+            3 => Response::new(308).header("range", "bytes=0-524287"),
+            _ => stored("k", &body),
+        }
+    })
+}
+
+#[test]
+fn a_session_goes_on_from_what_the_service_has() {
+    let body: Bytes = (0..524_288 + 9)
+        .map(|at: u32| u8::try_from(at % 251).expect("small"))
+        .collect();
+    let google = forgetful(body.clone());
+    let config = StoreConfig::Gcs(Box::new(bucket(&google)));
+    let policy = RetryPolicy {
+        attempts_max: 3,
+        ..RetryPolicy::ONCE
+    };
+    runtime().block_on(async {
+        let store = open_with(&config, policy).await.expect("it opens");
+        let (key, put) = (ObjectKey::new("k"), PutOptions::default());
+        let upload = store.begin_upload(&key, &put).await.expect("it begins");
+        let tag = store.put_part(&key, &upload, 1, body.clone()).await;
+        let tag = tag.expect("the part arrives");
+        let completed = store.complete_upload(&key, &upload, &[tag], &put).await;
+        completed.expect("it is whole");
+    });
+    let chunks: Vec<(String, usize)> = google
+        .requests()
+        .iter()
+        .filter_map(|request| {
+            let range = request.header("content-range")?.to_owned();
+            Some((range, request.body.len()))
+        })
+        .collect();
+    let expected = [
+        ("bytes 0-524287/*", 524_288),
+        ("bytes */*", 0),
+        ("bytes 262144-524287/*", 262_144),
+        ("bytes 524288-524296/524297", 9),
+        ("bytes */524297", 0),
+    ];
+    assert_eq!(
+        chunks,
+        expected.map(|(range, size)| (range.to_owned(), size))
+    );
+}
+
+#[test]
+fn an_object_that_was_stored_wrongly_is_taken_away() {
+    let google = Endpoint::start(|request| match request.method.as_str() {
+        "POST" => Response::json(200, "{}").header("location", "/u?upload_id=1"),
+        "PUT" => stored("k", b"other"),
+        _ => Response::new(204),
+    });
+    let config = StoreConfig::Gcs(Box::new(bucket(&google)));
+    runtime().block_on(async {
+        let store = open_with(&config, RetryPolicy::ONCE)
+            .await
+            .expect("it opens");
+        let (key, put) = (ObjectKey::new("k"), PutOptions::default());
+        let upload = store.begin_upload(&key, &put).await.expect("it begins");
+        let part = store.put_part(&key, &upload, 1, "bytes".into()).await;
+        let part = part.expect("the part is kept");
+        let completed = store.complete_upload(&key, &upload, &[part], &put).await;
+        assert!(completed.is_err());
+    });
+    let last = google.requests().pop().expect("a request");
+    assert_eq!(
+        (last.method.as_str(), last.query()),
+        ("DELETE", "ifGenerationMatch=7")
+    );
+}
