@@ -56,9 +56,9 @@ fn signature(
         .query()
         .split('&')
         .filter(|pair| !pair.is_empty())
-        .map(|pair| match pair.contains('=') {
-            true => pair.to_owned(),
-            false => format!("{pair}="),
+        .map(|pair| {
+            let end = if pair.contains('=') { "" } else { "=" };
+            format!("{pair}{end}")
         })
         .collect();
     query.sort();
