@@ -6,6 +6,7 @@
 
 mod archive;
 mod backup;
+mod expire;
 mod restore;
 
 use std::process::{Command, Stdio};
