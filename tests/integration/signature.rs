@@ -62,10 +62,9 @@ fn signature(
         })
         .collect();
     query.sort();
-    let headers: String = signed
-        .iter()
-        .map(|name| format!("{name}:{}\n", header(name)))
-        .collect();
+    let headers = signed.iter().fold(String::new(), |text, name| {
+        text + &format!("{name}:{}\n", header(name))
+    });
     let canonical = format!(
         "{}\n{}\n{}\n{headers}\n{}\n{}",
         request.method,
@@ -103,5 +102,6 @@ fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let pairs = bytes.iter().map(|byte| format!("{byte:02x}"));
+    pairs.collect::<Vec<_>>().concat()
 }

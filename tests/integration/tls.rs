@@ -32,27 +32,26 @@ impl Bed {
             program,
         })
     }
-
-    /// Lists backups by the authority's bundle, until the store serves.
-    #[track_caller]
-    fn lists(&self, program: &Program) {
-        // MinIO listens before it serves.
-        let listed = wait::until(wait::PATIENCE, || {
-            let ended = program.run(&["backup", "list"]);
-            ended.status.success().then_some(())
-        });
-        assert!(
-            listed.is_some(),
-            "{}",
-            program.run(&["backup", "list"]).describe()
-        );
-    }
 }
 
 fn program(scratch: &Scratch) -> Program {
     Program::built(env!("CARGO_BIN_EXE_cellarman"), scratch)
         .with_variable("CELLARMAN_STORE", "s3://cellar/path")
         .with_variable("CELLARMAN_SERVER", "pg")
+}
+
+/// Lists backups, again and again until the store serves: MinIO listens before it does.
+#[track_caller]
+fn lists(program: &Program) {
+    let listed = wait::until(wait::PATIENCE, || {
+        let ended = program.run(&["backup", "list"]);
+        ended.status.success().then_some(())
+    });
+    assert!(
+        listed.is_some(),
+        "{}",
+        program.run(&["backup", "list"]).describe()
+    );
 }
 
 fn with_bundle(program: &Program, bundle: &Path) -> Program {
@@ -73,7 +72,7 @@ fn is_refused(ended: &Ended, words: &[&str]) {
 #[test]
 fn a_bundle_of_the_house_is_trusted_from_the_environment_and_from_a_manifest() {
     let bed = or_not_run!(Bed::new());
-    bed.lists(&with_bundle(&bed.program, &bed.authority.bundle));
+    lists(&with_bundle(&bed.program, &bed.authority.bundle));
 
     let pem = std::fs::read_to_string(&bed.authority.bundle).expect("a bundle");
     let manifest = format!(
@@ -90,7 +89,7 @@ fn a_bundle_of_the_house_is_trusted_from_the_environment_and_from_a_manifest() {
         .clone()
         .with_variable("CELLARMAN_STORE", "")
         .with_variable("CELLARMAN_STORE_FILE", &manifest);
-    bed.lists(&by_manifest);
+    lists(&by_manifest);
 }
 
 #[test]

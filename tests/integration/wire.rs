@@ -42,7 +42,9 @@ impl Bed {
 
     /// Runs the program with a manifest that has these lines.
     fn run(&self, endpoint: &str, lines: &[&str], words: &[&str]) -> Ended {
-        let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+        let lines = lines
+            .iter()
+            .fold(String::new(), |text, line| text + &format!("    {line}\n"));
         let manifest = format!(
             "apiVersion: barmancloud.cnpg.io/v1\nkind: ObjectStore\nmetadata: {{name: store}}\n\
              spec:\n  configuration:\n    destinationPath: s3://bucket/path\n    \
