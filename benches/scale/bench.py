@@ -52,7 +52,7 @@ class Bench:
     def commands(self, archive):
         """(what, arguments) in the order in which they run. What changes the archive comes last."""
         one = archive.backup_id(archive.backups // 2)
-        window = ["--retention", "7d"]
+        window = ["--retention", "1d"]
         commands = [
             ("`backup list`, no cache yet", ["backup", "list"]),
             ("`backup list`", ["backup", "list"]),
