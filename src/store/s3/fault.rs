@@ -192,7 +192,9 @@ impl Request {
                     StoreErrorKind::Timeout
                 } else if is_trust_failure(&text) {
                     StoreErrorKind::Config
-                } else if failure.is_io() {
+                } else if failure.is_io() || failure.as_other().is_some() {
+                    // The second is a connection that ended before the answer: a kept one that
+                    // the service closes at the moment it is used again ends so.
                     StoreErrorKind::Unreachable
                 } else {
                     self.kind_before_sending(failure.is_other())

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cellarman::fault::Kind;
 use testbed::endpoint::{Endpoint, Response};
@@ -232,6 +233,24 @@ fn a_service_that_refuses_is_quoted_with_what_to_do() {
             "{code}"
         );
     }
+}
+
+#[test]
+fn a_connection_that_ends_before_the_answer_is_tried_again() {
+    let host = or_not_run!(Host::new());
+    let asked = AtomicU32::new(0);
+    let service = Endpoint::start(move |_| {
+        if asked.fetch_add(1, Ordering::Relaxed) < 2 {
+            return Response::dropped();
+        }
+        let nothing = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+        Response::xml(200, nothing)
+    });
+    let endpoint = service.url();
+    let store = ["--store", "s3://cellar/x", "--endpoint-url", &endpoint];
+    let program = host.with_store(&store, &some_credentials());
+    program.run(&["backup", "list"]).ok();
+    assert!(service.requests().len() > 2);
 }
 
 #[test]
