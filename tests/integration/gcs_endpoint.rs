@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use cellarman::store::config::{GcsConfig, GcsCredentials, StoreConfig};
+use cellarman::store::error::StoreErrorKind;
 use cellarman::store::open::open_with;
 use cellarman::store::retry::RetryPolicy;
 use cellarman::store::{ObjectKey, PutOptions};
@@ -344,6 +345,32 @@ fn a_session_goes_on_from_what_the_service_has() {
         chunks,
         expected.map(|(range, size)| (range.to_owned(), size))
     );
+}
+
+#[test]
+fn what_was_stored_wrongly_stays_wrong_when_taking_it_away_goes_unheard() {
+    let deletes = AtomicU32::new(0);
+    let google = Endpoint::start(move |request| match request.method.as_str() {
+        "POST" => Response::json(200, "{}").header("location", "/u?upload_id=1"),
+        "PUT" | "GET" => stored("k", b"other"),
+        _ if deletes.fetch_add(1, Ordering::SeqCst) == 0 => Response::dropped(),
+        _ => Response::new(204),
+    });
+    let config = StoreConfig::Gcs(Box::new(bucket(&google)));
+    let policy = RetryPolicy {
+        attempts_max: 3,
+        ..RetryPolicy::ONCE
+    };
+    let completed = runtime().block_on(async {
+        let store = open_with(&config, policy).await.expect("it opens");
+        let (key, put) = (ObjectKey::new("k"), PutOptions::default());
+        let upload = store.begin_upload(&key, &put).await.expect("it begins");
+        let part = store.put_part(&key, &upload, 1, "bytes".into()).await;
+        let part = part.expect("the part is kept");
+        store.complete_upload(&key, &upload, &[part], &put).await
+    });
+    let kind = completed.expect_err("other bytes are stored").kind;
+    assert_eq!(kind, StoreErrorKind::Corrupt);
 }
 
 #[test]

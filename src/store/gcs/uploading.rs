@@ -193,9 +193,15 @@ impl GcsStore {
             }
             session.progress().is_unsure = false;
         };
-        self.forget(upload);
-        self.judge_stored(&request, &stored, total, progress.crc32c)
-            .await
+        let judged = self
+            .judge_stored(&request, &stored, total, progress.crc32c)
+            .await;
+        // While it may be asked again the session stays: one that is not known any more is taken
+        // for one that was completed, and what it stored wrongly for its object.
+        if !judged.as_ref().is_err_and(StoreError::is_retryable) {
+            self.forget(upload);
+        }
+        judged
     }
 
     /// Fails unless what was stored is what was sent; what is not is taken away again.
