@@ -27,6 +27,10 @@ const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.full_control";
 /// the metadata service hands out an older token until then.
 const MARGIN: Duration = Duration::from_secs(225);
 
+/// How long a token may take, both places of the metadata service included. Whoever waits gives
+/// up later than that and asks again, and would wait for the same request for ever.
+const TIME_MAX: Duration = Duration::from_secs(14);
+
 /// No answer with a token is longer.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
@@ -116,7 +120,7 @@ impl TokenSource {
             http: self.http.clone(),
             credentials: Arc::clone(&self.credentials),
         };
-        let fetch = async move { ask.run().await.map(Arc::new) }
+        let fetch = in_time(TIME_MAX, async move { ask.run().await.map(Arc::new) })
             .boxed()
             .shared();
         *latest = Some(fetch.clone());
@@ -255,6 +259,20 @@ impl Ask {
     }
 }
 
+/// What `fetch` gives, unless it takes too long.
+async fn in_time<T>(
+    time_max: Duration,
+    fetch: impl Future<Output = Result<T, TokenError>>,
+) -> Result<T, TokenError> {
+    let outcome = tokio::time::timeout(time_max, fetch).await;
+    outcome.unwrap_or_else(|_| {
+        Err(TokenError {
+            kind: StoreErrorKind::Timeout,
+            text: "no token came in time".to_owned(),
+        })
+    })
+}
+
 fn unusable(text: String) -> TokenError {
     TokenError {
         kind: StoreErrorKind::Config,
@@ -263,7 +281,7 @@ fn unusable(text: String) -> TokenError {
 }
 
 fn refusal(place: &str, status: u16, body: &[u8]) -> TokenError {
-    let kind = match status {
+    let mut kind = match status {
         408 => StoreErrorKind::Timeout,
         429 | 503 => StoreErrorKind::Throttled,
         500.. => StoreErrorKind::Unreachable,
@@ -272,17 +290,39 @@ fn refusal(place: &str, status: u16, body: &[u8]) -> TokenError {
     let text = match serde_json::from_slice::<Refusal>(body) {
         Ok(refusal) => {
             let description = refusal.error_description;
-            let clock = if description.contains("reasonable timeframe") {
-                " (the clock of this host is wrong)"
-            } else {
-                ""
-            };
-            format!("{status} {}: {description}{clock}", refusal.error)
+            if description.contains("reasonable timeframe") {
+                kind = StoreErrorKind::ClockSkewed;
+            }
+            format!("{status} {}: {description}", refusal.error)
         }
         Err(_) => Answer::new(status, body).to_string(),
     };
     TokenError {
         kind,
         text: format!("no token from {place}: {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::http::Trust;
+
+    #[tokio::test]
+    async fn a_request_for_a_token_that_hangs_is_given_up_and_made_again() {
+        let http = HttpClient::new(Trust::of_credentials(None));
+        let credentials = GcsCredentials::ServiceAccount {
+            account: "a".to_owned(),
+            key_id: None,
+            private_key: SecretString::from("none"),
+            token_url: "http://127.0.0.1:1/".parse().unwrap(),
+        };
+        let source = TokenSource::new(http, credentials);
+        let hanging = in_time(Duration::ZERO, futures::future::pending());
+        *source.lock() = Some(hanging.boxed().shared());
+        let given_up = source.token().await.err().unwrap();
+        assert_eq!(given_up.kind, StoreErrorKind::Timeout);
+        let again = source.token().await.err().unwrap();
+        assert_eq!(again.kind, StoreErrorKind::Config, "it was asked anew");
     }
 }
