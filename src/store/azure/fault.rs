@@ -99,14 +99,39 @@ impl Answer {
             "InvalidBlockList" => {
                 "blocks are missing: another upload for this key was completed, or a week has passed"
             }
+            "InvalidBlobOrBlock" => {
+                "parts of another program's unfinished upload may lie under the key: they go after \
+                 a week, or with a blob that is put there"
+            }
             _ => return None,
         };
         Some(advice.to_owned())
     }
 
+    /// Whether the service says that the signature or the token was good until some time ago.
+    fn has_expired(&self) -> bool {
+        let detail = self.detail.as_deref().unwrap_or_default();
+        let time = |name| {
+            let (text, _) = detail
+                .split_once(name)?
+                .1
+                .split_once('[')?
+                .1
+                .split_once(']')?;
+            DateTime::parse_from_rfc2822(text).ok()
+        };
+        let is_over =
+            matches!((time("Expiry"), time("Current")), (Some(end), Some(now)) if end <= now);
+        is_over || detail.contains("token is expired")
+    }
+
     fn kind(&self) -> StoreErrorKind {
         let code = self.code.as_deref().unwrap_or_default();
         match (code, self.status) {
+            ("AuthenticationFailed", _) if self.skew.is_some() => StoreErrorKind::ClockSkewed,
+            ("AuthenticationFailed" | "InvalidAuthenticationInfo", _) if self.has_expired() => {
+                StoreErrorKind::Expired
+            }
             ("BlobNotFound" | "InvalidBlockList", _) => StoreErrorKind::NotFound,
             ("ContainerNotFound" | "ResourceNotFound" | "ContainerDisabled", _) => {
                 StoreErrorKind::NoContainer
@@ -311,6 +336,50 @@ mod tests {
                 text.contains(words) && text.ends_with("request 17"),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn what_has_expired_and_a_wrong_clock_are_told_from_wrong_credentials() {
+        let frame = |expiry: &str| {
+            format!(
+                "Signature not valid in the specified time frame: Start \
+                 [Fri, 20 Nov 2026 10:00:00 GMT] - Expiry [{expiry}] - Current \
+                 [Sat, 21 Nov 2026 12:00:00 GMT]"
+            )
+        };
+        for (code, detail, skew, kind) in [
+            (
+                "AuthenticationFailed",
+                frame("Sat, 21 Nov 2026 11:00:00 GMT"),
+                None,
+                StoreErrorKind::Expired,
+            ),
+            (
+                "AuthenticationFailed",
+                frame("Sun, 22 Nov 2026 11:00:00 GMT"),
+                None,
+                StoreErrorKind::Denied,
+            ),
+            (
+                "AuthenticationFailed",
+                String::new(),
+                Some(TimeDelta::hours(1)),
+                StoreErrorKind::ClockSkewed,
+            ),
+            (
+                "InvalidAuthenticationInfo",
+                "IDX10223: Lifetime validation failed. The token is expired.".to_owned(),
+                None,
+                StoreErrorKind::Expired,
+            ),
+        ] {
+            let answer = Answer {
+                detail: Some(detail),
+                skew,
+                ..answer(403, code)
+            };
+            assert_eq!(answer.kind(), kind, "{answer:?}");
         }
     }
 

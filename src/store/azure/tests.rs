@@ -331,5 +331,5 @@ async fn a_wrong_clock_is_named() {
     let error = put(&store).await.unwrap_err();
     let text = fault::chain(&error);
     assert!(text.contains("clock of this host"), "{text}");
-    assert_eq!(error.kind, StoreErrorKind::Denied);
+    assert_eq!(error.kind, StoreErrorKind::ClockSkewed);
 }
