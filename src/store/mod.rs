@@ -125,7 +125,8 @@ pub struct ListRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageToken(pub String);
 
-/// One page of a listing, at most 1,000 entries, in byte order of the keys.
+/// One page of a listing, at most 1,000 entries, in byte order of the keys. It may be empty though
+/// more follows.
 #[derive(Debug, Clone, Default)]
 pub struct ListPage {
     /// The objects.

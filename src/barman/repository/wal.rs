@@ -149,12 +149,10 @@ impl Repository {
     /// Whether a segment is in the archive unfinished, as a failover leaves it.
     pub async fn has_partial(&self, segment: SegmentName) -> Result<bool, RepositoryError> {
         let partial = WalFileName::Partial(segment);
-        let request = ListRequest {
-            prefix: self.layout.wal(&partial, Codec::None).as_str().to_owned(),
-            ..ListRequest::default()
-        };
-        let page = self.store.list(&request).await?;
-        let names = page.objects.iter().map(|object| object.key.base_name());
+        let prefix = self.layout.wal(&partial, Codec::None).as_str().to_owned();
+        // All pages: an empty one may have others behind it.
+        let objects = self.list_all(prefix).await?;
+        let names = objects.iter().map(|object| object.key.base_name());
         let mut files = names.filter_map(Layout::parse_wal);
         Ok(files.any(|(file, _)| file == partial))
     }

@@ -138,13 +138,17 @@ async fn newest(check: &Check) -> Result<Option<WalFileName>, StoreError> {
     Ok(files.into_iter().max_by_key(ToString::to_string))
 }
 
-/// The WAL files of the first page below a prefix: a folder has no more, but for repeats.
+/// The WAL files of the first page below a prefix that has any: a folder has no more, but for repeats.
 async fn keys(check: &Check, prefix: &str) -> Result<Vec<WalFileName>, StoreError> {
-    let request = ListRequest {
+    let mut request = ListRequest {
         prefix: prefix.to_owned(),
         ..ListRequest::default()
     };
-    let page = check.repository.store.list(&request).await?;
+    let mut page = check.repository.store.list(&request).await?;
+    while let Some(next) = page.next.filter(|_| page.objects.is_empty()) {
+        request.token = Some(next);
+        page = check.repository.store.list(&request).await?;
+    }
     let names = page.objects.iter().map(|meta| meta.key.base_name());
     Ok(names
         .filter_map(Layout::parse_wal)

@@ -176,12 +176,18 @@ impl Probe<'_> {
     }
 
     async fn is_listed(&self) -> Result<bool, StoreError> {
-        let request = ListRequest {
+        let mut request = ListRequest {
             prefix: self.key.as_str().to_owned(),
             ..ListRequest::default()
         };
-        let page = self.store.list(&request).await?;
-        Ok(page.objects.iter().any(|meta| meta.key == self.key))
+        loop {
+            let page = self.store.list(&request).await?;
+            let is_here = page.objects.iter().any(|meta| meta.key == self.key);
+            if is_here || page.next.is_none() {
+                return Ok(is_here);
+            }
+            request.token = page.next;
+        }
     }
 
     /// How the completion ended. The upload is aborted but where it was completed.
