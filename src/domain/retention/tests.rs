@@ -1,6 +1,6 @@
 //! Retention, case by case. Positions are segment numbers, times are days before now.
 
-use super::scene::{SIZE, Scene, backup, failed, history};
+use super::scene::{SIZE, Scene, backup, failed, history, now, rules, segment};
 use super::*;
 use crate::domain::backup::{BackupKind, SystemId};
 use crate::domain::segment::{SegmentName, SegmentSize};
@@ -463,4 +463,49 @@ fn odd_records_stay() {
             "1: 10-50 stays",
         ],
     );
+}
+
+#[test]
+fn a_backup_that_begins_after_the_wal_was_counted_keeps_all_it_may_need() {
+    let before = four();
+    let counted = before.with(|archive| archive.wal.clone());
+    let mut after = before;
+    after.backups.remove(0);
+    // As of a standby that lags behind.
+    let late = Backup {
+        status: BackupStatus::Started,
+        ..backup("e", 1, 15, 0)
+    };
+    after.backups.push((late, None, Some(Activity::Running)));
+    let ranges = after.with(|archive| {
+        let archive = Archive {
+            wal: &counted,
+            ..*archive
+        };
+        plan_wal(&archive, rules("7d", 0), now())
+    });
+    let doomed: Vec<SegmentName> = ranges
+        .iter()
+        .filter(|range| range.verdict.is_delete())
+        .map(|range| range.files.last)
+        .collect();
+    assert_eq!(doomed, [segment(1, 11)], "{ranges:#?}");
+}
+
+#[test]
+fn a_history_without_ancestors_tells_nothing() {
+    let scene = Scene::of(vec![backup("a", 1, 10, 20), backup("b", 2, 30, 2)])
+        .with_wal(&[(1, 10, 15, 15), (2, 15, 50, 0)])
+        .with_histories(&[history(2, &[])]);
+    let all = ["a stays", "b stays", "1: 10-15 stays", "2: 15-50 stays"];
+    check(&scene, "1m", 0, &all);
+}
+
+#[test]
+fn a_backup_that_begins_before_its_timeline_needs_the_ancestor() {
+    let scene = Scene::of(vec![backup("a", 2, 10, 5)])
+        .with_wal(&[(1, 5, 20, 30), (2, 20, 50, 0)])
+        .with_histories(&[history(2, &[(1, 20)])]);
+    let needed = ["a stays", "1: 5-9 goes", "1: 10-20 stays", "2: 20-50 stays"];
+    check(&scene, "REDUNDANCY 1", 0, &needed);
 }

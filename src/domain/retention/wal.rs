@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
@@ -133,6 +134,8 @@ impl<'a> Needs<'a> {
         lines
             .entry(first)
             .or_insert_with(|| TimelineHistory::root(first));
+        // Every later one descends from another: a history that does not tell from which tells nothing.
+        lines.retain(|timeline, line| *timeline == first || !line.ancestors().is_empty());
         let mut needs = Self {
             size,
             lines,
@@ -237,8 +240,15 @@ impl<'a> Needs<'a> {
                 return Some((begin.number, reason));
             }
             if timeline < begin.timeline {
-                // A timeline's number is higher than those of all it descends from.
-                return None;
+                // Of its ancestors it needs none, but where it begins before the switch away from one.
+                let switch = self.lines.get(&begin.timeline)?.switched_at(timeline)?;
+                let name = begin.name;
+                let reason = WalKeepReason::From {
+                    backup,
+                    begin: name,
+                };
+                return (SegmentNumber::holding(switch, self.size) > begin.number)
+                    .then_some((begin.number, reason));
             }
             let start = SegmentNumber::default();
             match self.lines.get(&timeline) {
@@ -288,17 +298,19 @@ impl<'a> Needs<'a> {
         if let Some(reason) = &self.all {
             return Verdict::Keep(reason.clone());
         }
-        let Some(number) = stretch.first.number(self.size) else {
+        // A backup that came after the stretches were counted may begin inside one: all of it stays.
+        let numbers = [stretch.first, stretch.last].map(|name| name.number(self.size));
+        let [Some(first), Some(last)] = numbers else {
             return Verdict::Keep(WalKeepReason::SeveralSizes);
         };
-        if let Some((_, reason)) = one.limit.as_ref().filter(|(limit, _)| number >= *limit) {
+        if let Some((_, reason)) = one.limit.as_ref().filter(|(limit, _)| last >= *limit) {
             return Verdict::Keep(reason.clone());
         }
-        if let Some(backup) = self.standalone_of(stretch.first.timeline(), number) {
+        if let Some(backup) = self.standalone_of(stretch.first.timeline(), first..=last) {
             let backup = backup.clone();
             return Verdict::Keep(WalKeepReason::Standalone { backup });
         }
-        if let Some((_, begin)) = one.before.filter(|(cutoff, _)| number < *cutoff) {
+        if let Some((_, begin)) = one.before.filter(|(cutoff, _)| last < *cutoff) {
             return Verdict::Delete(WalDeleteReason::Before {
                 backup: begin.id.clone(),
                 begin: begin.name,
@@ -317,11 +329,16 @@ impl<'a> Needs<'a> {
         }
     }
 
-    /// The standalone backup that needs a segment.
-    fn standalone_of(&self, timeline: TimelineId, number: SegmentNumber) -> Option<&'a BackupId> {
+    /// The standalone backup that needs one of these segments.
+    fn standalone_of(
+        &self,
+        timeline: TimelineId,
+        numbers: RangeInclusive<SegmentNumber>,
+    ) -> Option<&'a BackupId> {
         let needs = |(begin, last, end): &&(Begin<'_>, SegmentName, SegmentNumber)| {
             (begin.timeline..=last.timeline()).contains(&timeline)
-                && (begin.number..=*end).contains(&number)
+                && begin.number <= *numbers.end()
+                && numbers.start() <= end
         };
         self.standalone
             .iter()
