@@ -54,7 +54,7 @@ impl Repository {
         Ok(DeletionPlan {
             id: id.clone(),
             record_key: record.is_some().then(|| self.layout.backup_info(id)),
-            record: record.map(doomed),
+            record,
             files,
             private,
         })
@@ -90,9 +90,22 @@ impl Repository {
     /// The record is first rewritten as FAILED without an end time, so that no reader takes the
     /// backup for good while it goes; then the tars, then the record, then our own objects. Killed
     /// between any two of these, the same deletion goes on where it was.
+    ///
+    /// # Errors
+    /// Refused for a backup that was marked since the plan was made: it stays as it was.
     pub async fn run_deletion(&self, plan: &DeletionPlan) -> Result<(), RepositoryError> {
         if let Some(record) = &plan.record {
-            self.put_backup_info(&plan.id, record).await?;
+            self.put_backup_info(&plan.id, &doomed(record.clone()))
+                .await?;
+            // Who marks a backup reads the record once more after that: of two at the same moment, one
+            // sees the other.
+            if let Some(keep) = self.keep(&plan.id).await? {
+                self.put_backup_info(&plan.id, record).await?;
+                return Err(RepositoryError::Kept {
+                    id: plan.id.clone(),
+                    keep,
+                });
+            }
             self.store.delete(&keys(&plan.files)).await?;
             let record_key = self.layout.backup_info(&plan.id);
             self.store.delete(&[record_key]).await?;

@@ -77,7 +77,17 @@ impl Repository {
                 put => put?,
             }
         }
-        Ok(())
+        // Its deletion may have begun before the mark was there to be seen.
+        let status = match self.backup_info(id).await {
+            Ok(info) if info.status == BackupStatus::Done => return Ok(()),
+            Ok(info) => Ok(info.status),
+            Err(error) => Err(error),
+        };
+        self.remove_keep(id).await?;
+        Err(RepositoryError::NotDone {
+            id: id.clone(),
+            status: status?,
+        })
     }
 
     /// Removes the mark from a backup; one that has none is left as it is.
@@ -87,6 +97,10 @@ impl Repository {
             Ok(_) | Err(RepositoryError::Record { .. } | RepositoryError::NotText { .. }) => {}
             Err(error) => return Err(error),
         }
+        self.remove_keep(id).await
+    }
+
+    async fn remove_keep(&self, id: &BackupId) -> Result<(), RepositoryError> {
         let [plain, doubled] = self.layout.keep(id);
         let mut keys = vec![plain];
         if self.has_doubled_keep(id).await? {

@@ -123,7 +123,7 @@ pub struct StoredArchive {
 pub struct DeletionPlan {
     /// The backup.
     pub id: BackupId,
-    /// Its record as it will stand while the rest goes; `None` when the record is gone already.
+    /// Its record; `None` when that is gone already.
     record: Option<BackupInfo>,
     /// The key of its record, if it is there still.
     pub record_key: Option<ObjectKey>,

@@ -1,5 +1,7 @@
 //! The record of one backup: reading it, writing it, and the tars that it speaks of.
 
+use chrono::{DateTime, Utc};
+
 use crate::barman::backup_info::BackupInfo;
 use crate::barman::layout::ArchiveName;
 use crate::barman::repository::{BackupRecord, Repository, RepositoryError, StoredArchive};
@@ -108,6 +110,12 @@ impl Repository {
         let key = self.layout.backup_info(id);
         let text = info.to_text();
         Ok(self.store.put(&key, text.into(), options).await?)
+    }
+
+    /// When the last object in a backup's folder was put, by the store's clock.
+    pub async fn last_put(&self, id: &BackupId) -> Result<Option<DateTime<Utc>>, RepositoryError> {
+        let objects = self.list_all(self.layout.backup_prefix(id)).await?;
+        Ok(objects.iter().map(|object| object.modified).max())
     }
 
     /// The tars of a backup: the data directory's first, then each tablespace's, pieces in order.

@@ -401,3 +401,18 @@ async fn archived_segments_are_found_across_folders_in_any_compression() {
     let expected = ["0000000100000000000000FE", "000000010000000100000000"];
     assert_eq!(found.into_iter().collect::<Vec<_>>(), expected.map(name));
 }
+
+#[tokio::test]
+async fn a_backup_marked_after_its_deletion_was_planned_stays_as_it_was() {
+    let record = "status=DONE\nend_time=2026-11-21 05:43:49+00:00\n";
+    let repository = repository(&[("base/a/backup.info", record), ("base/a/data.tar", "x")]).await;
+    let id: BackupId = "a".parse().unwrap();
+    let plan = repository.plan_deletion(&id).await.unwrap();
+    repository.set_keep(&id, Keep::Standalone).await.unwrap();
+    let kept = all_keys(&repository).await;
+    let info = repository.backup_info(&id).await.unwrap();
+    let refused = repository.run_deletion(&plan).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Refused);
+    assert_eq!(all_keys(&repository).await, kept);
+    assert_eq!(repository.backup_info(&id).await.unwrap(), info);
+}
