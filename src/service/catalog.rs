@@ -111,8 +111,13 @@ async fn leftovers(
     let is_started = catalog.backups.iter().any(is_started);
     let layout = &repository.layout;
     let sign = put_at(repository, id, &running::key(layout, id)).await?;
-    let record = put_at(repository, id, &layout.backup_info(id)).await?;
-    let leftovers = maintenance::plan(&catalog, &record, &sign, now);
+    // Another tool's backup tells of itself by its archives alone, for days.
+    let mut last_put = BTreeMap::new();
+    if is_started && sign.is_empty() {
+        let put = repository.last_put(id).await?;
+        last_put.extend(put.map(|put| (id.clone(), put)));
+    }
+    let leftovers = maintenance::plan(&catalog, &last_put, &sign, now);
     if leftovers.is_empty() && (is_started || !sign.is_empty()) {
         let reason = match sign.get(id) {
             Some(put) => format!("its last sign of life is of {}", put.format("%H:%M:%S UTC")),
@@ -175,6 +180,28 @@ mod tests {
             repository.store.put(&key, body, &options).await.unwrap();
         }
         repository
+    }
+
+    #[tokio::test]
+    async fn a_backup_of_another_tool_is_under_way_while_its_archives_come() {
+        let repository = repository(BackupStatus::Started, false).await;
+        let put_at = async |name: &str| {
+            let key = ObjectKey::new(format!("p/srv/base/{}/{name}", id()));
+            let store = &repository.store;
+            if name != "backup.info" {
+                let body = Bytes::from_static(b"x");
+                store.put(&key, body, &PutOptions::default()).await.unwrap();
+            }
+            store.head(&key).await.unwrap().modified
+        };
+        let begun = put_at("backup.info").await;
+        let mut last = begun;
+        while last <= begun {
+            last = put_at("data_0001.tar").await;
+        }
+        let now = last + TimeDelta::hours(24) + CLOCK_AHEAD_MAX;
+        let error = plan_deletion(&repository, &id(), now).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused);
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use crate::barman::repository::delete::is_deletion_begun;
 use crate::barman::repository::wal::Histories;
 use crate::barman::repository::wal_listing::WalScope;
 use crate::barman::repository::{Catalog, CatalogEntry, Repository, RepositoryError, Unreadable};
-use crate::domain::backup::{Backup, BackupId, BackupStatus};
+use crate::domain::backup::{Backup, BackupId, BackupKind, BackupStatus};
 use crate::domain::retention::inventory::WalInventory;
 use crate::domain::retention::{self, Activity, Archive, Candidate, Plan, Rules, WalRange};
 use crate::domain::timeline::TimelineId;
@@ -45,6 +45,8 @@ pub struct ExpirePlan {
     pub killed: Vec<Leftover>,
     /// Backups whose deletion was killed after their record had gone: our own objects are left.
     pub orphans: Vec<BackupId>,
+    /// What each incremental backup is built on.
+    parents: BTreeMap<BackupId, BackupId>,
     wal: WalInventory,
 }
 
@@ -70,6 +72,7 @@ pub async fn plan(
         now,
         plan,
         orphans: found.orphans(),
+        parents: found.parents(),
         unreadable: found.catalog.unreadable,
         unreadable_histories: found
             .histories
@@ -181,6 +184,14 @@ impl Found {
 
     fn backups(&self) -> impl Iterator<Item = &Backup> + Clone {
         self.catalog.backups.iter().map(|entry| &entry.backup)
+    }
+
+    fn parents(&self) -> BTreeMap<BackupId, BackupId> {
+        let incremental = |backup: &Backup| match &backup.kind {
+            BackupKind::Incremental { parent } => Some((backup.id.clone(), parent.parse().ok()?)),
+            BackupKind::Full | BackupKind::Snapshot => None,
+        };
+        self.backups().filter_map(incremental).collect()
     }
 
     fn decide<T>(&self, wal: &WalInventory, decide: impl FnOnce(&Archive<'_>) -> T) -> T {

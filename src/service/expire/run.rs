@@ -120,14 +120,16 @@ impl Run<'_> {
 
     /// Deletes one backup, unless it has been marked, taken up or finished since the plan was made.
     async fn delete_backup(&mut self, id: &BackupId) -> Result<(), Stop> {
-        let deleted = match self.objection(id).await? {
+        let objection = match self.spared_child(id) {
+            Some(child) => Some(format!("backup {child}, which is spared, is built on it")),
+            None => self.objection(id).await?,
+        };
+        let deleted = match objection {
             Some(reason) => Err(reason),
-            None => match catalog::plan_deletion(self.repository, id, self.plan.now).await {
-                Ok(deletion) => {
-                    catalog::run_deletion(self.repository, &deletion).await?;
+            None => match self.plan_and_delete(id).await {
+                Ok(()) | Err(CatalogError::Repository(RepositoryError::UnknownBackup { .. })) => {
                     Ok(())
                 }
-                Err(error) if error.kind() == Kind::NotFound => Ok(()),
                 Err(error) if error.kind() == Kind::Refused => Err(chain(&error)),
                 Err(error) => return Err(error.into()),
             },
@@ -143,6 +145,23 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    async fn plan_and_delete(&self, id: &BackupId) -> Result<(), CatalogError> {
+        let deletion = catalog::plan_deletion(self.repository, id, self.plan.now).await?;
+        catalog::run_deletion(self.repository, &deletion).await
+    }
+
+    /// A backup that is built on this one and should have gone before it. A parent's own record need
+    /// not tell of it.
+    fn spared_child(&self, id: &BackupId) -> Option<&BackupId> {
+        let mut spared = self.done.spared.iter().map(|(child, _)| child);
+        spared.find(|child| {
+            self.plan
+                .parents
+                .get(child)
+                .is_some_and(|parent| parent == id)
+        })
     }
 
     /// Why a backup is no longer what the plan took it for.
@@ -192,6 +211,7 @@ impl Run<'_> {
         let scope = WalScope::Timeline(range.timeline());
         let pages = self.repository.wal_objects(scope, Some(&after));
         let mut pages = std::pin::pin!(pages);
+        let size = self.plan.wal.segment_size();
         let mut batch: Vec<StoredWal> = Vec::new();
         'pages: while let Some(page) = pages.try_next().await? {
             for file in page.files {
@@ -202,6 +222,8 @@ impl Run<'_> {
                     break 'pages;
                 }
                 let is_doomed = holds(range, segment)
+                    // Names of another size were not counted.
+                    && segment.number(size).is_some()
                     && now.iter().any(|now| holds(now, segment))
                     // What came since the plan was made is not what it was made for.
                     && file.modified <= range.files.newest_put;

@@ -278,3 +278,21 @@ async fn an_interrupted_run_tells_what_it_did() {
     let error = run(&scene.repository, &plan, &cancel).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Cancelled);
 }
+
+#[tokio::test]
+async fn what_a_spared_backup_is_built_on_is_spared() {
+    let scene = scene().await;
+    let child = id("20261102T000000");
+    scene.backup(child.as_str(), BackupStatus::Done, 4).await;
+    let repository = &scene.repository;
+    let mut info = repository.backup_info(&child).await.unwrap();
+    info.parent_backup_id = Some(OLD.to_owned());
+    repository.put_backup_info(&child, &info).await.unwrap();
+    let plan = scene.plan().await;
+    assert_eq!(plan.plan.order, [child.clone(), id(OLD), id(FAILED)]);
+    repository.set_keep(&child, Keep::Full).await.unwrap();
+    let done = scene.run(&plan).await;
+    let spared: Vec<&BackupId> = done.spared.iter().map(|(id, _)| id).collect();
+    assert_eq!(spared, [&child, &id(OLD)], "{done:?}");
+    assert_eq!(done.backups, [id(FAILED)]);
+}
