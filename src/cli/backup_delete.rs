@@ -34,10 +34,11 @@ struct DeleteDocument {
     is_wal_deleted: bool,
 }
 
-/// Runs it. A backup that is kept, or under way, is refused.
+/// Runs it. A backup that is kept, under way, or built on by others is refused.
 pub async fn run(arguments: DeleteArguments, context: &Context) -> Result<ExitCode, AnyFault> {
     let (repository, output) = (&context.repository, context.output);
     let id = repository.resolve(&arguments.backup).await?;
+    catalog::check_is_no_parent(repository, &id).await?;
     let deletion = catalog::plan_deletion(repository, &id, clock::now()).await?;
     let plan = &deletion.plan;
     let objects = objects(plan);

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::barman::repository::{
     Catalog, CatalogEntry, DeletionPlan, Repository, RepositoryError, Stored,
 };
-use crate::domain::backup::{BackupId, BackupStatus};
+use crate::domain::backup::{BackupId, BackupKind, BackupStatus};
 use crate::fault::{Fault, Kind};
 use crate::service::maintenance::{self, Leftover};
 use crate::service::running;
@@ -79,6 +79,27 @@ pub async fn plan_deletion(
     let leftovers = leftovers(repository, id, now - CLOCK_AHEAD_MAX).await?;
     let plan = repository.plan_deletion(id).await?;
     Ok(Deletion { plan, leftovers })
+}
+
+/// Fails for a backup that another is built on by that other's own record: the parent's need not
+/// tell of it.
+pub async fn check_is_no_parent(
+    repository: &Repository,
+    id: &BackupId,
+) -> Result<(), CatalogError> {
+    let catalog = repository.list_backups().await?;
+    let backups = catalog.backups.iter().map(|entry| &entry.backup);
+    let built_on_it = backups.filter(|backup| {
+        matches!(&backup.kind, BackupKind::Incremental { parent } if parent == id.as_str())
+    });
+    let children: Vec<&str> = built_on_it.map(|backup| backup.id.as_str()).collect();
+    if children.is_empty() {
+        return Ok(());
+    }
+    Err(CatalogError::Repository(RepositoryError::HasChildren {
+        id: id.clone(),
+        children: children.join(", "),
+    }))
 }
 
 /// Runs it. Killed anywhere, the same deletion planned anew goes on where it was.
@@ -202,6 +223,23 @@ mod tests {
         let now = last + TimeDelta::hours(24) + CLOCK_AHEAD_MAX;
         let error = plan_deletion(&repository, &id(), now).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Refused);
+    }
+
+    #[tokio::test]
+    async fn a_parent_is_known_by_the_records_of_its_children() {
+        let repository = repository(BackupStatus::Done, false).await;
+        check_is_no_parent(&repository, &id()).await.unwrap();
+        let child = BackupInfo {
+            status: BackupStatus::Done,
+            parent_backup_id: Some(id().to_string()),
+            ..BackupInfo::default()
+        };
+        let child_id: BackupId = "20261122T000000".parse().unwrap();
+        repository.put_backup_info(&child_id, &child).await.unwrap();
+        let refused = check_is_no_parent(&repository, &id()).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Refused);
+        assert!(refused.to_string().contains(child_id.as_str()));
+        check_is_no_parent(&repository, &child_id).await.unwrap();
     }
 
     #[tokio::test]

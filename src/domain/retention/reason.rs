@@ -54,7 +54,7 @@ pub enum KeepReason {
     NoEnd,
     /// It consists of volume snapshots.
     Snapshots,
-    /// Its record cannot be read.
+    /// Its record cannot be read, or is not there yet.
     Unreadable,
     /// It was to go, and is still there.
     StillThere,
@@ -97,7 +97,7 @@ impl fmt::Display for KeepReason {
             Self::Snapshots => {
                 f.write_str("consists of volume snapshots, which only Barman can delete")
             }
-            Self::Unreadable => f.write_str("its record cannot be read"),
+            Self::Unreadable => f.write_str("its record cannot be read, or is not there yet"),
             Self::StillThere => f.write_str("still there"),
         }
     }
