@@ -146,7 +146,9 @@ pub async fn run(arguments: ExpireArguments, context: &Context) -> Result<ExitCo
         None
     } else {
         let done = expire::run::run(repository, &plan, &context.cancel).await?;
-        print_done(&done, context);
+        if !plan.is_empty() {
+            print_done(&done, context);
+        }
         Some(done)
     };
     output.json(&document(&plan, context, done.as_ref()));
@@ -184,14 +186,17 @@ fn headline(plan: &ExpirePlan, context: &Context, is_dry_run: bool) -> String {
 
 fn print_plan(plan: &ExpirePlan, context: &Context) {
     let output = context.output;
+    output.line("");
     if plan.plan.backups.is_empty() {
         output.line("No backups.");
     } else {
         let rows = plan.plan.backups.iter().map(backup_row).collect();
         output.table(&BACKUPS_HEADER, rows);
     }
+    output.line("");
     if !plan.plan.wal.is_empty() {
         output.table(&WAL_HEADER, plan.plan.wal.iter().map(wal_row).collect());
+        output.line("");
     }
     for unreadable in &plan.unreadable {
         let (id, reason) = (&unreadable.id, &unreadable.reason);
@@ -209,8 +214,8 @@ fn print_plan(plan: &ExpirePlan, context: &Context) {
         output.line(format!("{id} has only objects of ours left, which go."));
     }
     if plan.foreign_objects > 0 {
-        let count = plan.foreign_objects;
-        output.line(format!("{count} objects among the WAL are none, and stay."));
+        let count = text::count(plan.foreign_objects, "foreign object");
+        output.line(format!("Among the WAL: {count}, not touched."));
     }
     output.line(totals(plan));
 }
@@ -224,14 +229,17 @@ fn totals(plan: &ExpirePlan) -> String {
         let (files, bytes) = wal.fold((0, 0), |(files, bytes), range| {
             (files + range.files.files, bytes + range.files.bytes)
         });
-        (backups.count(), files, text::size(bytes))
+        let backups = u64::try_from(backups.count()).unwrap_or(u64::MAX);
+        if backups == 0 && files == 0 {
+            return "nothing".to_owned();
+        }
+        let (backups, files) = (
+            text::count(backups, "backup"),
+            text::count(files, "WAL file"),
+        );
+        format!("{backups} and {files} ({})", text::size(bytes))
     };
-    let (going, going_files, going_size) = sums(true);
-    let (staying, staying_files, staying_size) = sums(false);
-    format!(
-        "To delete: {going} backups and {going_files} WAL files ({going_size}). \
-         To keep: {staying} backups and {staying_files} WAL files ({staying_size})."
-    )
+    format!("To delete: {}. To keep: {}.", sums(true), sums(false))
 }
 
 fn print_done(done: &Done, context: &Context) {

@@ -24,6 +24,12 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// So many things: `1 backup`, `2 backups`, `0 WAL files`.
+pub fn count(count: u64, thing: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{s}")
+}
+
 /// A time in UTC to the second, with its zone: `2026-11-21 05:43:47 UTC`.
 pub fn time<Zone: TimeZone>(time: &DateTime<Zone>) -> String {
     time.with_timezone(&Utc)
@@ -56,6 +62,8 @@ mod tests {
         ] {
             assert_eq!(size(bytes), text);
         }
+        let counts = [0, 1, 2].map(|number| count(number, "backup"));
+        assert_eq!(counts, ["0 backups", "1 backup", "2 backups"]);
         for (millis, text) in [
             (420, "0.4 s"),
             (59_900, "59.9 s"),

@@ -86,7 +86,7 @@ impl fmt::Display for KeepReason {
             Self::FailedRecently { since } => {
                 write!(
                     f,
-                    "failed, and put only on {}: goes a day after",
+                    "failed; goes a day after its last object was put on {}",
                     utc(*since)
                 )
             }
@@ -128,6 +128,7 @@ impl fmt::Display for DeleteReason {
             Self::OlderThanWindow => {
                 f.write_str("older than the newest backup from before the recovery window")
             }
+            Self::BeyondRedundancy { count: 1 } => f.write_str("older than the newest backup"),
             Self::BeyondRedundancy { count } => write!(f, "older than the newest {count}"),
             Self::FailedRemains { since } => {
                 write!(

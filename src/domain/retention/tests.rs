@@ -232,7 +232,7 @@ fn remains_go_once_they_are_left_alone() {
             "d stays",
             "f1 goes: its deletion was begun",
             "f2 goes: remains of a failed backup",
-            "f3 stays: failed, and put only on",
+            "f3 stays: failed; goes a day after its last object was put on",
             "f4 stays: under way",
             "r stays: under way",
             "s stays: killed",
