@@ -2,6 +2,7 @@
 
 mod azure;
 mod base_backups;
+mod expire;
 mod gcs;
 mod harness;
 mod wal;
