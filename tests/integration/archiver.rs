@@ -36,7 +36,7 @@ impl<'a> Archiver<'a> {
         cluster.stop_at_once();
         Self {
             world,
-            bucket: Bucket::of(&world.minio),
+            bucket: Bucket::of(&world.store),
             directory: cluster.directory().to_path_buf(),
         }
     }
@@ -45,7 +45,7 @@ impl<'a> Archiver<'a> {
     pub(crate) fn of(world: &'a World, cluster: &Cluster) -> Self {
         Self {
             world,
-            bucket: Bucket::of(&world.minio),
+            bucket: Bucket::of(&world.store),
             directory: cluster.directory().to_path_buf(),
         }
     }

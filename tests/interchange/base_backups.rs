@@ -20,7 +20,7 @@ macro_rules! codecs {
         fn $name() {
             let world = World::new(env!("CARGO_BIN_EXE_cellarman"), Release::distribution());
             let world = or_not_run!(world);
-            let barman = or_not_run!(Barman::new(&world.scratch, &world.minio));
+            let barman = or_not_run!(Barman::new(&world.scratch, &world.store));
             check(&world, &barman, $codec);
         }
     )*};
@@ -43,7 +43,7 @@ fn flag(codec: &str) -> Vec<String> {
 }
 
 fn check(world: &World, barman: &Barman, codec: &str) {
-    let url = world.minio.url(PATH);
+    let url = world.store.url(PATH);
     let primary = world.primary_with(&["-k"], &archiving_twice(world, barman, codec));
     let workload = Workload::start(&primary);
     workload.advance(50);
@@ -71,7 +71,7 @@ fn archiving_twice(world: &World, barman: &Barman, codec: &str) -> String {
         .cellarman
         .shell_line(&["wal", "archive", "--compression", codec, "%p"]);
     let mut words = flag(codec);
-    words.extend([world.minio.url(PATH), BARMANS.to_owned(), "%p".to_owned()]);
+    words.extend([world.store.url(PATH), BARMANS.to_owned(), "%p".to_owned()]);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let theirs = barman.program("wal-archive").shell_line(&words);
     format!("archive_mode = on\narchive_command = '{ours} && {theirs}'")
@@ -91,7 +91,7 @@ fn barmans_list(barman: &Barman, url: &str, server: &str) -> Vec<(String, String
 
 /// The only backup of a server, which Barman takes for a good one.
 fn only_backup(world: &World, barman: &Barman, server: &str) -> String {
-    let backups = barmans_list(barman, &world.minio.url(PATH), server);
+    let backups = barmans_list(barman, &world.store.url(PATH), server);
     let [(id, status)] = backups.as_slice() else {
         unreachable!("one backup was taken, not {backups:?}");
     };
@@ -100,7 +100,7 @@ fn only_backup(world: &World, barman: &Barman, server: &str) -> String {
 }
 
 fn restored_by_barman(world: &World, barman: &Barman) -> u64 {
-    let url = world.minio.url(PATH);
+    let url = world.store.url(PATH);
     let id = only_backup(world, barman, SERVER);
     let directory = world.place("by-barman");
     let path = directory.display().to_string();
@@ -135,7 +135,7 @@ fn start_and_count(restored: &Cluster) -> u64 {
 }
 
 fn delete_by_barman(world: &World, barman: &Barman) {
-    let url = world.minio.url(PATH);
+    let url = world.store.url(PATH);
     let id = only_backup(world, barman, SERVER);
     barman.run("backup-delete", &["-b", &id, &url, SERVER]).ok();
     assert!(barmans_list(barman, &url, SERVER).is_empty());
@@ -146,7 +146,7 @@ fn delete_by_us(world: &World, barman: &Barman) {
     let id = only_backup(world, barman, BARMANS);
     let program: Program = world.cellarman_for(BARMANS);
     program.run(&["backup", "delete", &id]).ok();
-    assert!(barmans_list(barman, &world.minio.url(PATH), BARMANS).is_empty());
+    assert!(barmans_list(barman, &world.store.url(PATH), BARMANS).is_empty());
     assert_no_objects(world, BARMANS, &id);
 }
 

@@ -17,8 +17,8 @@ const BARMANS: &str = "barmans";
 fn backups_go_both_ways_through_a_bucket_of_google() {
     let binary = env!("CARGO_BIN_EXE_cellarman");
     let world = or_not_run!(World::<FakeGcs>::on_store(binary, Release::distribution()));
-    let barman = or_not_run!(Barman::new(&world.scratch, &world.minio));
-    let url = world.minio.url(PATH);
+    let barman = or_not_run!(Barman::new(&world.scratch, &world.store));
+    let url = world.store.url(PATH);
     let ours = world.archive_command(&["--compression", "gzip"]);
     let archive = barman.program("wal-archive");
     let theirs = archive.shell_line(&["--gzip", &url, BARMANS, "%p"]);

@@ -17,7 +17,7 @@ fn wal_of_every_codec_goes_both_ways() {
         env!("CARGO_BIN_EXE_cellarman"),
         Release::distribution()
     ));
-    let barman = or_not_run!(Barman::new(&world.scratch, &world.minio));
+    let barman = or_not_run!(Barman::new(&world.scratch, &world.store));
     let (directory, names) = some_wal(&world);
     for codec in CODECS {
         for name in &names {
@@ -59,7 +59,7 @@ fn from_us_to_barman(world: &World, barman: &Barman, codec: &str, file: &Path, c
     let mut archive = program.command(&["wal", "archive", "--compression", codec, &path]);
     archive.current_dir(file.ancestors().nth(2).expect("PGDATA"));
     process::run(&mut archive).ok();
-    let url = world.minio.url(PATH);
+    let url = world.store.url(PATH);
     let copy = copy.display().to_string();
     barman
         .run("wal-restore", &[&url, &server, name_of(file), &copy])
@@ -68,7 +68,7 @@ fn from_us_to_barman(world: &World, barman: &Barman, codec: &str, file: &Path, c
 
 fn from_barman_to_us(world: &World, barman: &Barman, codec: &str, file: &Path, copy: &Path) {
     let server = format!("theirs-{codec}");
-    let url = world.minio.url(PATH);
+    let url = world.store.url(PATH);
     let path = file.display().to_string();
     let option = format!("--{codec}");
     let mut words = vec![url.as_str(), &server, &path];

@@ -77,7 +77,7 @@ fn wal_restore_says_not_found_only_when_the_store_said_so() {
         let ended = world.cellarman.run(&["wal", "restore", name, &place]);
         (ended, fs::read(&place).ok())
     };
-    let bucket = Bucket::of(&world.minio);
+    let bucket = Bucket::of(&world.store);
     for (key, size) in bucket.list(&format!("{PATH}/{SERVER}/wals/")) {
         let name = key.rsplit('/').next().expect("a name");
         let name = name.split('.').next().expect("a name");
@@ -98,7 +98,7 @@ fn wal_restore_says_not_found_only_when_the_store_said_so() {
     let (ended, restored) = restore(&world, "0000000100000000000000EE");
     ended.exits_with(1);
     assert!(restored.is_none());
-    world.minio.kill();
+    world.store.kill();
     let (ended, _) = restore(&world, "0000000100000000000000EE");
     let is_fatal = ended.status.code().is_some_and(|code| code >= FATAL);
     assert!(is_fatal, "{}", ended.describe());
@@ -115,7 +115,7 @@ fn a_store_that_is_gone_does_not_end_a_recovery() {
     let count = workload.stop();
     primary.archive_now();
     let restored = world.restore("restored", &[]);
-    world.minio.kill();
+    world.store.kill();
     let ended = restored.try_start(&["archive_mode=off"]);
     assert!(
         !ended.status.success(),
@@ -123,7 +123,7 @@ fn a_store_that_is_gone_does_not_end_a_recovery() {
         restored.log()
     );
     assert!(restored.log().contains("FATAL"), "{}", restored.log());
-    world.minio.start_again();
+    world.store.start_again();
     restored.start_with(&["archive_mode=off"]);
     restored.wait_until_recovered();
     assert_eq!(workload::verify(&restored.sql()), count);
@@ -138,7 +138,7 @@ fn a_damaged_backup_is_not_restored() {
     world.back_up(&primary, &["--compression", "none"]);
     let count = workload.stop();
     primary.archive_now();
-    let bucket = Bucket::of(&world.minio);
+    let bucket = Bucket::of(&world.store);
     let base = bucket.list(&format!("{PATH}/{SERVER}/base/"));
     let archives = base.keys().filter(|key| key.contains(".tar"));
     for (number, key) in archives.enumerate() {

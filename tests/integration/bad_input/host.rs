@@ -96,7 +96,7 @@ fn a_restore_and_a_full_disk() {
     assert_refused(&ended, Kind::Local, &["bytes free", &disk.place("")[..]]);
     assert!(!Path::new(&directory).exists(), "a directory was made");
     // Without that record it comes to light on the way, and nothing is left.
-    let bucket = Bucket::of(&world.minio);
+    let bucket = Bucket::of(&world.store);
     let record = bucket
         .list("")
         .into_keys()

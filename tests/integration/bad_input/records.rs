@@ -18,7 +18,7 @@ fn backed_up(world: &World, options: &[&str]) -> (u64, String) {
     let count = workload.stop();
     primary.archive_now();
     primary.stop();
-    let bucket = Bucket::of(&world.minio);
+    let bucket = Bucket::of(&world.store);
     let keys = bucket.list(&format!("{PATH}/{SERVER}/base/")).into_keys();
     let mut records = keys.filter(|key| key.ends_with("/backup.info"));
     (count, records.next().expect("a record"))
@@ -77,7 +77,7 @@ fn unfit(good: &str) -> [(&'static str, Vec<u8>); 6] {
 fn odd_records_are_named_and_do_not_stop_the_rest() {
     let world = or_not_run!(world());
     let (count, record) = backed_up(&world, &["--compression", "gzip"]);
-    let bucket = Bucket::of(&world.minio);
+    let bucket = Bucket::of(&world.store);
     let good = String::from_utf8(bucket.get(&record)).expect("UTF-8");
     let (unreadable, unfit) = (unreadable(&good), unfit(&good));
     let key_of = |id: &str| format!("{PATH}/{SERVER}/base/{id}/backup.info");
@@ -125,7 +125,7 @@ fn a_damaged_archive_is_refused_in_every_codec() {
     for codec in codecs {
         let world = or_not_run!(world());
         let (count, record) = backed_up(&world, &["--compression", codec]);
-        let bucket = Bucket::of(&world.minio);
+        let bucket = Bucket::of(&world.store);
         let folder = record.trim_end_matches("backup.info");
         let objects = bucket.list(folder);
         let is_largest =

@@ -40,7 +40,7 @@ fn a_server_that_stops_during_its_backup_fails_it() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    let bucket = Bucket::of(&world.minio);
+    let bucket = Bucket::of(&world.store);
     let base = format!("{PATH}/{SERVER}/base/");
     wait::until_true("the backup to begin", || !bucket.list(&base).is_empty());
     primary.stop_at_once();

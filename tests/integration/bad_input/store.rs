@@ -262,7 +262,7 @@ fn foreign_objects_at_every_level_are_passed_over_and_stay() {
     world.back_up(&primary, &["--compression", "gzip"]);
     let count = workload.stop();
     let last = primary.archive_now();
-    let bucket = Bucket::of(&world.minio);
+    let bucket = Bucket::of(&world.store);
     let server = format!("{PATH}/{SERVER}");
     let keys = bucket.list(&format!("{server}/base/"));
     let record = keys

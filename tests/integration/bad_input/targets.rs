@@ -144,7 +144,7 @@ fn a_target_that_never_was_ends_the_recovery_short_of_it() {
 
 /// The first segment that the one backup needs, by its record.
 fn begin_wal(world: &World) -> String {
-    let bucket = Bucket::of(&world.minio);
+    let bucket = Bucket::of(&world.store);
     let mut keys = bucket.list(&format!("{PATH}/{SERVER}/base/")).into_keys();
     let record = keys.rfind(|key| key.ends_with("/backup.info"));
     let text = String::from_utf8(bucket.get(&record.expect("a record"))).expect("UTF-8");
@@ -169,7 +169,7 @@ fn a_target_behind_a_gap_is_not_reached_and_nothing_passes_for_it() {
     let count = workload.stop();
     let target = primary.sql().value("SELECT pg_current_wal_lsn()");
     primary.archive_now();
-    let bucket = Bucket::of(&world.minio);
+    let bucket = Bucket::of(&world.store);
     let wals = bucket.list(&format!("{PATH}/{SERVER}/wals/"));
     let key_of = |name: &str| {
         wals.keys()

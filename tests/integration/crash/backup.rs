@@ -70,7 +70,7 @@ fn a_backup_killed_at_any_moment_is_never_done() {
 
 /// The backups and their status, from the records in the bucket.
 pub(super) fn backups(world: &World) -> BTreeMap<String, String> {
-    let bucket = Bucket::of(&world.minio);
+    let bucket = Bucket::of(&world.store);
     let prefix = format!("{PATH}/{SERVER}/base/");
     let keys = bucket.list(&prefix).into_keys();
     keys.filter(|key| key.ends_with("/backup.info"))

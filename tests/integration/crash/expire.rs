@@ -48,7 +48,7 @@ impl Baseline {
         }
         let count = workload.stop();
         primary.archive_now();
-        let bucket = Bucket::of(&world.minio);
+        let bucket = Bucket::of(&world.store);
         let keys = bucket.list(&prefix("")).into_keys();
         let mut objects: BTreeMap<_, _> = keys.map(|key| (key.clone(), bucket.get(&key))).collect();
         let ids: BTreeSet<String> = objects

@@ -18,7 +18,7 @@ pub struct World<S = Minio> {
     pub cellarman: Program,
     any_server: Program,
     /// The store: MinIO, unless a test asks for another.
-    pub minio: S,
+    pub store: S,
     /// The PostgreSQL that clusters are made with.
     pub release: Release,
     /// Where all files are.
@@ -42,18 +42,18 @@ impl<S: Storage> World<S> {
     pub fn on_store(binary: &str, release: Result<Release, String>) -> Result<Self, String> {
         let release = release?;
         let scratch = Scratch::new(Account::of_servers()?);
-        let minio = S::start(&scratch)?;
-        let url = minio.url(PATH);
-        let arguments = minio.arguments();
+        let store = S::start(&scratch)?;
+        let url = store.url(PATH);
+        let arguments = store.arguments();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let any_server = Program::built(binary, &scratch)
             .with_arguments(&["--store", &url])
             .with_arguments(&arguments)
-            .with_environment(&minio.environment());
+            .with_environment(&store.environment());
         Ok(Self {
             cellarman: any_server.clone().with_arguments(&["--server", SERVER]),
             any_server,
-            minio,
+            store,
             release,
             scratch,
         })
