@@ -44,7 +44,7 @@ fn listed(world: &World) -> BTreeMap<String, Listed> {
 
 /// All objects but the cache of the catalog, which any command renews.
 fn objects(world: &World) -> BTreeMap<String, u64> {
-    let mut objects = Bucket::of(&world.minio).list(&format!("{PATH}/{SERVER}/"));
+    let mut objects = Bucket::of(&world.store).list(&format!("{PATH}/{SERVER}/"));
     objects.retain(|key, _| !key.contains("/cellarman/catalog"));
     objects
 }
@@ -109,7 +109,7 @@ fn what_expiring_leaves_is_restored_and_what_it_deletes_is_told() {
     primary.stop();
     let history = format!("{PATH}/{SERVER}/wals/{HISTORY}");
     let text = "1\t0/1000100\tno reason\n";
-    Bucket::of(&world.minio).put(&history, text.into());
+    Bucket::of(&world.store).put(&history, text.into());
     let backups = listed(&world);
 
     let before = objects(&world);

@@ -135,7 +135,7 @@ fn backups_on_azure_go_both_ways() {
     bed.cellarman(BARMANS).run(&["backup", "list"]).ok();
     let last = ["-b", "last", &bed.url, OURS];
     bed.barman.run("backup-delete", &last).ok();
-    let list = bed.cellarman(OURS).run(&["backup", "list", "--json"]);
-    list.ok();
-    assert!(!list.stdout.contains("DONE"), "{}", list.describe());
+    let listed = bed.cellarman(OURS).run(&["backup", "list", "--json"]);
+    listed.ok();
+    assert!(!listed.stdout.contains("DONE"), "{}", listed.describe());
 }

@@ -83,6 +83,7 @@ impl Wrong {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Found {
     /// A file of this size.
     Size(u64),

@@ -293,11 +293,11 @@ async fn a_body_is_signed_over_plain_http_alone() {
 
 #[tokio::test]
 async fn an_upload_says_all_that_was_set_when_it_begins_and_its_condition_at_the_end() {
-    let begun =
+    let upload_begun =
         "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>";
     let done = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
     let answers = vec![
-        answer("200 OK", "", begun),
+        answer("200 OK", "", upload_begun),
         answer("200 OK", "ETag: t\r\n", ""),
         answer("200 OK", "", done),
         refusal("412 Precondition Failed", "PreconditionFailed"),
