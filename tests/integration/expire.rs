@@ -124,6 +124,14 @@ fn what_expiring_leaves_is_restored_and_what_it_deletes_is_told() {
     let second = backups["two"].id.as_str();
     let immediate = [&current[..], &["--backup-id", second, "--target-immediate"]].concat();
     check(&world, "kept", &immediate, &written.kept);
+    // Further than that there is a gap, where recovery would end as if the archive did.
+    let to_the_end = [&current[..], &["--backup-id", second, "--dry-run"]].concat();
+    let call = world.restore_words("gap", &to_the_end);
+    let call: Vec<&str> = call.iter().map(String::as_str).collect();
+    let foretold = world.cellarman.run(&call);
+    foretold.ok();
+    let warns = foretold.stdout.contains("kept as standalone");
+    assert!(warns, "{}", foretold.describe());
     check_refusals(&world, &backups, &written);
 }
 

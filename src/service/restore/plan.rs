@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::barman::backup_info::BackupInfo;
 use crate::barman::repository::Repository;
-use crate::domain::backup::{Backup, BackupId};
+use crate::domain::backup::{Backup, BackupId, Keep};
 use crate::domain::recovery::{self, Choice, Target};
 use crate::domain::timeline::{KnownTimelines, TimelineId};
 use crate::fault;
@@ -73,6 +73,11 @@ pub async fn plan(
 ) -> Result<RestorePlan, RestoreError> {
     let catalog = repository.list_backups().await?;
     let (timelines, mut warnings) = known_timelines(repository).await?;
+    let entries = catalog.backups.iter();
+    let standalone: Vec<BackupId> = entries
+        .filter(|entry| entry.keep == Some(Keep::Standalone))
+        .map(|entry| entry.backup.id.clone())
+        .collect();
     let entries = catalog.backups.into_iter();
     let backups: Vec<Backup> = entries.map(|entry| entry.backup).collect();
     let choice = recovery::choose(&backups, &timelines, &request.recovery)?;
@@ -80,6 +85,14 @@ pub async fn plan(
         let (id, reason) = (&unreadable.id, &unreadable.reason);
         format!("Backup {id} could not be considered, because its record cannot be read: {reason}.")
     }));
+    if standalone.contains(&choice.backup) && request.recovery.target != Target::Immediate {
+        warnings.push(format!(
+            "Backup {} is kept as standalone: expiring leaves it only the WAL that makes it \
+             consistent, and recovery ends where the archive has its first gap. --target-immediate \
+             asks for what is certain.",
+            choice.backup
+        ));
+    }
     let info = repository.backup_info(&choice.backup).await?;
     let backup = info.to_backup(&choice.backup);
     if !backups.contains(&backup) {
