@@ -9,7 +9,7 @@ use crate::barman::repository::DeletionPlan;
 use crate::cli::{Context, text};
 use crate::clock;
 use crate::fault::AnyFault;
-use crate::service::catalog;
+use crate::service::{catalog, store_clock};
 use crate::store::ObjectMeta;
 
 /// The arguments.
@@ -39,7 +39,12 @@ pub async fn run(arguments: DeleteArguments, context: &Context) -> Result<ExitCo
     let (repository, output) = (&context.repository, context.output);
     let id = repository.resolve(&arguments.backup).await?;
     catalog::check_is_no_parent(repository, &id).await?;
-    let deletion = catalog::plan_deletion(repository, &id, clock::now()).await?;
+    let now = if arguments.dry_run {
+        clock::now()
+    } else {
+        store_clock::now(repository, clock::now()).await?
+    };
+    let deletion = catalog::plan_deletion(repository, &id, now).await?;
     let plan = &deletion.plan;
     let objects = objects(plan);
     let stored = text::size(plan.bytes());

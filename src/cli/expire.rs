@@ -14,6 +14,7 @@ use crate::domain::retention::{BackupVerdict, Rules, Verdict, WalRange};
 use crate::fault::{AnyFault, Fault, Kind};
 use crate::service::expire::run::Done;
 use crate::service::expire::{self, ExpirePlan};
+use crate::service::store_clock;
 
 const BACKUPS_HEADER: [&str; 4] = ["BACKUP", "STATUS", "VERDICT", "REASON"];
 const WAL_HEADER: [&str; 7] = [
@@ -139,7 +140,16 @@ pub async fn run(arguments: ExpireArguments, context: &Context) -> Result<ExitCo
         policy: policy(&arguments, context)?,
         minimum_redundancy: arguments.minimum_redundancy,
     };
-    let plan = expire::plan(repository, rules, clock::now()).await?;
+    let host_now = clock::now();
+    let now = if arguments.dry_run {
+        host_now
+    } else {
+        store_clock::now(repository, host_now).await?
+    };
+    let plan = expire::plan(repository, rules, now).await?;
+    if let Some(newest) = plan.newest_put().filter(|_| arguments.dry_run) {
+        store_clock::warn_if_behind(host_now, newest);
+    }
     output.line(headline(&plan, context, arguments.dry_run));
     print_plan(&plan, context);
     let done = if arguments.dry_run {

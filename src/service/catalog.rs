@@ -16,7 +16,8 @@ use crate::service::running;
 use crate::store::ObjectKey;
 use crate::store::error::StoreError;
 
-/// How far this host's clock may be ahead of the store's without a living run being taken for dead.
+/// How far the clock gone by may be ahead of the store's without a living run being taken for dead:
+/// a dry run goes by this host's.
 pub(super) const CLOCK_AHEAD_MAX: TimeDelta = TimeDelta::minutes(10);
 
 /// How work on the catalog fails.
@@ -69,8 +70,8 @@ pub struct Deletion {
 /// What would be deleted of a backup.
 ///
 /// # Errors
-/// Besides what [`Repository::plan_deletion`] refuses: a backup that is under way by `now`, this
-/// host's time. Its run would go on and end with a record of a backup that is not there.
+/// Besides what [`Repository::plan_deletion`] refuses: a backup that is under way at `now`, by
+/// `store_clock::now`. Its run would go on and end with a record of a backup that is not there.
 pub async fn plan_deletion(
     repository: &Repository,
     id: &BackupId,

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{info, warn};
 
@@ -15,8 +14,9 @@ use crate::barman::repository::{Catalog, CatalogEntry, Repository, RepositoryErr
 use crate::domain::backup::{BackupId, BackupStatus};
 use crate::fault::chain;
 use crate::service::running::{self, Running};
+use crate::service::store_clock::store_now;
 use crate::store::error::StoreError;
-use crate::store::{ListRequest, ObjectKey, PutOptions, UploadId};
+use crate::store::{ListRequest, ObjectKey, UploadId};
 
 /// A sign of life older than this is of a dead run: eight renewals were missed.
 pub const STALE_AFTER: Duration = Duration::from_mins(2);
@@ -170,15 +170,6 @@ pub(super) fn last_puts(catalog: &Catalog) -> BTreeMap<BackupId, DateTime<Utc>> 
         .collect()
 }
 
-/// The store's time: this host's clock may be minutes off, and would declare a living run dead.
-async fn store_now(repository: &Repository) -> Result<DateTime<Utc>, StoreError> {
-    let key = repository.layout.private("clock");
-    let options = PutOptions::default();
-    repository.store.put(&key, Bytes::new(), &options).await?;
-    // Left there: another run may be looking at it.
-    Ok(repository.store.head(&key).await?.modified)
-}
-
 /// Aborts the uploads that the sign of life names, and those that the store lists for the backup.
 async fn abort_uploads(
     repository: &Repository,
@@ -259,8 +250,10 @@ mod tests {
     use crate::clock;
     use crate::codec::Codec;
     use crate::service::running::Heartbeat;
+    use crate::store::PutOptions;
     use crate::store::memory::MemoryStore;
     use crate::store::upload::UploadObserver;
+    use bytes::Bytes;
     use std::sync::Arc;
 
     fn id(text: &str) -> BackupId {

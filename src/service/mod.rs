@@ -11,6 +11,7 @@ pub mod maintenance;
 pub(crate) mod object_read;
 pub mod restore;
 pub mod running;
+pub mod store_clock;
 pub mod wal_archive;
 #[cfg(test)]
 pub(crate) mod wal_fixture;

@@ -47,17 +47,26 @@ pub struct ExpirePlan {
     pub orphans: Vec<BackupId>,
     /// What each incremental backup is built on.
     parents: BTreeMap<BackupId, BackupId>,
+    /// When the newest object of a backup was put.
+    newest_backup: Option<DateTime<Utc>>,
     wal: WalInventory,
 }
 
 impl ExpirePlan {
+    /// When the newest object that was looked at was put, by the store's clock.
+    pub fn newest_put(&self) -> Option<DateTime<Utc>> {
+        let ranges = self.plan.wal.iter().map(|range| range.files.newest_put);
+        ranges.chain(self.newest_backup).max()
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.plan.is_empty() && self.killed.is_empty() && self.orphans.is_empty()
     }
 }
 
-/// Reads the archive and decides. Changes nothing.
+/// Reads the archive and decides, for the moment `now`: for a run, that is `store_clock::now`.
+/// Changes nothing.
 pub async fn plan(
     repository: &Repository,
     rules: Rules,
@@ -73,6 +82,7 @@ pub async fn plan(
         plan,
         orphans: found.orphans(),
         parents: found.parents(),
+        newest_backup: found.newest_put(),
         unreadable: found.catalog.unreadable,
         unreadable_histories: found
             .histories
@@ -184,6 +194,11 @@ impl Found {
 
     fn backups(&self) -> impl Iterator<Item = &Backup> + Clone {
         self.catalog.backups.iter().map(|entry| &entry.backup)
+    }
+
+    fn newest_put(&self) -> Option<DateTime<Utc>> {
+        let backups = self.catalog.backups.iter();
+        backups.map(|entry| entry.stored.last_put).max()
     }
 
     fn parents(&self) -> BTreeMap<BackupId, BackupId> {
