@@ -118,6 +118,13 @@ struct ReasonDocument {
 }
 
 #[derive(Debug, Serialize)]
+struct FailureDocument {
+    /// A backup or an object.
+    what: String,
+    reason: String,
+}
+
+#[derive(Debug, Serialize)]
 struct HistoryDocument {
     timeline: u32,
     reason: String,
@@ -129,6 +136,8 @@ struct DoneDocument {
     backups: Vec<String>,
     /// Backups that changed between plan and run, and stay for now.
     spared: Vec<ReasonDocument>,
+    /// What could not be deleted.
+    failed: Vec<FailureDocument>,
     wal_files: u64,
     wal_stored_bytes: u64,
 }
@@ -162,7 +171,10 @@ pub async fn run(arguments: ExpireArguments, context: &Context) -> Result<ExitCo
         Some(done)
     };
     output.json(&document(&plan, context, done.as_ref()));
-    Ok(ExitCode::SUCCESS)
+    let first = done.as_ref().and_then(|done| done.failed.first());
+    Ok(first.map_or(ExitCode::SUCCESS, |first| {
+        ExitCode::from(first.kind.exit_code())
+    }))
 }
 
 fn policy(arguments: &ExpireArguments, context: &Context) -> Result<RetentionPolicy, PolicyError> {
@@ -257,6 +269,13 @@ fn print_done(done: &Done, context: &Context) {
     for (id, reason) in &done.spared {
         output.line(format!("Spared {id}: {reason}."));
     }
+    for failure in &done.failed {
+        let (what, reason) = (&failure.what, &failure.reason);
+        output.line(format!("Could not delete {what}: {reason}."));
+    }
+    if let Some(first) = done.failed.first() {
+        output.line(format!("hint: {}", first.kind.hint()));
+    }
     let size = text::size(done.wal_bytes);
     output.line(format!("Deleted {done} ({size})."));
 }
@@ -317,6 +336,14 @@ fn document(plan: &ExpirePlan, context: &Context, done: Option<&Done>) -> Expire
             marked_failed: done.marked_failed.iter().map(ToString::to_string).collect(),
             backups: done.backups.iter().map(ToString::to_string).collect(),
             spared: documents(done.spared.iter().map(|(id, reason)| (id, reason))),
+            failed: done
+                .failed
+                .iter()
+                .map(|failure| FailureDocument {
+                    what: failure.what.clone(),
+                    reason: failure.reason.clone(),
+                })
+                .collect(),
             wal_files: done.wal_files,
             wal_stored_bytes: done.wal_bytes,
         }),

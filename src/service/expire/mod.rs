@@ -4,6 +4,7 @@
 //! counted stretches. Not here: carrying the plan out (`run`).
 
 pub mod error;
+pub mod failures;
 pub mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -265,5 +266,7 @@ impl Found {
     }
 }
 
+#[cfg(test)]
+mod locked_store;
 #[cfg(test)]
 mod tests;

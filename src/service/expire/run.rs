@@ -3,7 +3,7 @@
 //! WAL goes only after the backups that needed it, and only what neither the plan nor a new look
 //! at the archive wants kept. Killed anywhere, a new plan goes on where this one was.
 
-use std::fmt;
+use std::{fmt, mem, slice};
 
 use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use crate::domain::segment::SegmentName;
 use crate::fault::{Fault, Kind, chain};
 use crate::service::catalog::{self, CatalogError};
 use crate::service::expire::error::ExpireError;
+use crate::service::expire::failures::{Failure, Row, Tried};
 use crate::service::expire::{ExpirePlan, wal_now};
 use crate::service::maintenance;
 use crate::store::ObjectKey;
@@ -33,6 +34,8 @@ pub struct Done {
     pub backups: Vec<BackupId>,
     /// The backups that should have gone and did not, and why.
     pub spared: Vec<(BackupId, String)>,
+    /// What could not be deleted.
+    pub failed: Vec<Failure>,
     /// How many files of WAL are gone.
     pub wal_files: u64,
     /// Their sizes together, as stored.
@@ -53,10 +56,10 @@ impl fmt::Display for Done {
     }
 }
 
-/// Carries the plan out.
+/// Carries the plan out. What cannot be deleted is told, and does not hold up the rest.
 ///
 /// # Errors
-/// Tells with the failure what had been done before it. Nothing is undone: what the plan deletes
+/// Where all else would fail as well. Tells with the failure what had been done before it. Nothing is undone: what the plan deletes
 /// is not wanted, and a new run goes on.
 pub async fn run(
     repository: &Repository,
@@ -67,6 +70,8 @@ pub async fn run(
         repository,
         plan,
         cancel,
+        row: Row::default(),
+        left: Vec::new(),
         done: Done::default(),
     };
     match run.all().await {
@@ -96,19 +101,53 @@ struct Run<'a> {
     repository: &'a Repository,
     plan: &'a ExpirePlan,
     cancel: &'a CancellationToken,
+    row: Row,
+    /// The backups that should have gone and are there still.
+    left: Vec<BackupId>,
     done: Done,
 }
 
 impl Run<'_> {
     async fn all(&mut self) -> Result<(), Stop> {
-        let swept = maintenance::run(self.repository, &self.plan.killed).await?;
-        self.done.marked_failed = swept.failed;
+        let are_all_marked = self.mark_killed().await?;
         for id in self.plan.plan.order.iter().chain(&self.plan.orphans) {
             self.check_cancel()?;
             self.delete_backup(id).await?;
         }
         self.check_cancel()?;
-        self.delete_wal().await
+        if are_all_marked {
+            self.delete_wal().await?;
+        }
+        Ok(())
+    }
+
+    /// Marks killed backups FAILED. Whether none is left that says otherwise: its run might still
+    /// come back to life, and would want its WAL.
+    async fn mark_killed(&mut self) -> Result<bool, Stop> {
+        let mut are_all_marked = true;
+        for leftover in &self.plan.killed {
+            let id = &leftover.id;
+            match maintenance::run(self.repository, slice::from_ref(leftover)).await {
+                Ok(swept) => self.done.marked_failed.extend(swept.failed),
+                Err(error) => {
+                    let what = format!("what the killed run of backup {id} left");
+                    self.note(&what, Tried::GivenUp, error.into())?;
+                    let is_marked = match self.repository.backup_info(id).await {
+                        Ok(info) => info.status != BackupStatus::Started,
+                        Err(error) => matches!(error, RepositoryError::UnknownBackup { .. }),
+                    };
+                    are_all_marked &= is_marked;
+                }
+            }
+        }
+        Ok(are_all_marked)
+    }
+
+    /// Takes note of a failure; fails where all else would fail as well.
+    fn note(&mut self, what: &str, tried: Tried, error: CatalogError) -> Result<(), Stop> {
+        let failure = self.row.go_on(what, tried, error).map_err(Stop::Failed)?;
+        self.done.failed.push(failure);
+        Ok(())
     }
 
     fn check_cancel(&self) -> Result<(), Stop> {
@@ -120,31 +159,45 @@ impl Run<'_> {
 
     /// Deletes one backup, unless it has been marked, taken up or finished since the plan was made.
     async fn delete_backup(&mut self, id: &BackupId) -> Result<(), Stop> {
-        let objection = match self.spared_child(id) {
-            Some(child) => Some(format!("backup {child}, which is spared, is built on it")),
-            None => self.objection(id).await?,
-        };
-        let deleted = match objection {
-            Some(reason) => Err(reason),
-            None => match self.plan_and_delete(id).await {
-                Ok(()) | Err(CatalogError::Repository(RepositoryError::UnknownBackup { .. })) => {
-                    Ok(())
-                }
-                Err(error) if error.kind() == Kind::Refused => Err(chain(&error)),
-                Err(error) => return Err(error.into()),
-            },
+        let deleted = match self.left_child(id) {
+            Some(child) => Ok(Some(format!("backup {child}, which stays, is built on it"))),
+            None => self.delete_unless_objected(id).await,
         };
         match deleted {
-            Ok(()) => {
+            Ok(None) => {
                 info!(%id, "deleted a backup");
+                self.row.end();
                 self.done.backups.push(id.clone());
             }
-            Err(reason) => {
+            Ok(Some(reason)) => {
                 info!(%id, reason, "spared a backup");
+                self.left.push(id.clone());
                 self.done.spared.push((id.clone(), reason));
+            }
+            Err(error) => {
+                self.left.push(id.clone());
+                let tried = match self.planned_status(id) {
+                    None | Some(BackupStatus::Failed) => Tried::GivenUp,
+                    Some(_) => Tried::New,
+                };
+                self.note(&format!("backup {id}"), tried, error)?;
             }
         }
         Ok(())
+    }
+
+    /// Deletes it, or tells why not.
+    async fn delete_unless_objected(&self, id: &BackupId) -> Result<Option<String>, CatalogError> {
+        if let Some(reason) = self.objection(id).await? {
+            return Ok(Some(reason));
+        }
+        match self.plan_and_delete(id).await {
+            Ok(()) | Err(CatalogError::Repository(RepositoryError::UnknownBackup { .. })) => {
+                Ok(None)
+            }
+            Err(error) if error.kind() == Kind::Refused => Ok(Some(chain(&error))),
+            Err(error) => Err(error),
+        }
     }
 
     async fn plan_and_delete(&self, id: &BackupId) -> Result<(), CatalogError> {
@@ -154,20 +207,18 @@ impl Run<'_> {
 
     /// A backup that is built on this one and should have gone before it. A parent's own record need
     /// not tell of it.
-    fn spared_child(&self, id: &BackupId) -> Option<&BackupId> {
-        let mut spared = self.done.spared.iter().map(|(child, _)| child);
-        spared.find(|child| {
-            self.plan
-                .parents
-                .get(child)
-                .is_some_and(|parent| parent == id)
-        })
+    fn left_child(&self, id: &BackupId) -> Option<&BackupId> {
+        let is_built_on_it = |child: &&BackupId| self.plan.parents.get(*child) == Some(id);
+        self.left.iter().find(is_built_on_it)
+    }
+
+    fn planned_status(&self, id: &BackupId) -> Option<BackupStatus> {
+        let planned = &self.plan.plan.backups;
+        planned.iter().find(|one| one.id == *id)?.status
     }
 
     /// Why a backup is no longer what the plan took it for.
     async fn objection(&self, id: &BackupId) -> Result<Option<String>, RepositoryError> {
-        let planned = &self.plan.plan.backups;
-        let planned = planned.iter().find(|one| one.id == *id);
         let status = match self.repository.backup_info(id).await {
             Ok(info) => Some(info.status),
             Err(RepositoryError::UnknownBackup { .. }) => None,
@@ -177,7 +228,7 @@ impl Run<'_> {
         // A deletion of its own may be under way beside this one.
         let is_expected = status.is_none()
             || status == Some(BackupStatus::Failed)
-            || status == planned.and_then(|one| one.status);
+            || status == self.planned_status(id);
         Ok((!is_expected).then(|| {
             let status = status.map_or("", BackupStatus::as_str);
             format!("it is {status} now")
@@ -238,16 +289,33 @@ impl Run<'_> {
         self.delete_files(&mut batch).await
     }
 
+    /// Deletes a batch, and where one cannot be deleted all but that: by halves.
     async fn delete_files(&mut self, batch: &mut Vec<StoredWal>) -> Result<(), Stop> {
-        self.check_cancel()?;
-        let keys: Vec<ObjectKey> = batch.iter().map(|file| file.key.clone()).collect();
-        if keys.is_empty() {
+        let files = mem::take(batch);
+        if files.is_empty() {
             return Ok(());
         }
-        self.repository.store.delete(&keys).await?;
-        self.done.wal_files += u64::try_from(keys.len()).unwrap_or(u64::MAX);
-        self.done.wal_bytes += batch.iter().map(|file| file.size).sum::<u64>();
-        batch.clear();
+        let mut parts: Vec<&[StoredWal]> = vec![&files];
+        while let Some(part) = parts.pop() {
+            self.check_cancel()?;
+            let keys: Vec<ObjectKey> = part.iter().map(|file| file.key.clone()).collect();
+            match (self.repository.store.delete(&keys).await, part) {
+                (Ok(()), _) => {
+                    self.row.end();
+                    self.done.wal_files += u64::try_from(part.len()).unwrap_or(u64::MAX);
+                    self.done.wal_bytes += part.iter().map(|file| file.size).sum::<u64>();
+                }
+                (Err(error), [_]) => {
+                    let what = keys[0].as_str();
+                    self.note(what, Tried::New, error.into())?;
+                }
+                (Err(error), _) if error.is_retryable() => return Err(error.into()),
+                (Err(_), _) => {
+                    let (first, last) = part.split_at(part.len() / 2);
+                    parts.extend([last, first]);
+                }
+            }
+        }
         Ok(())
     }
 }

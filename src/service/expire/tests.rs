@@ -7,6 +7,7 @@ use bytes::Bytes;
 use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
+use super::locked_store::LockedStore;
 use super::*;
 use crate::barman::backup_info::BackupInfo;
 use crate::barman::layout::Layout;
@@ -94,6 +95,13 @@ impl Scene {
         self.put(&format!("base/{name}/data_0001.tar"), "x").await;
         let private = format!("cellarman/backups/{name}/objects.json");
         self.put(&private, "{}").await;
+    }
+
+    /// The same archive with some keys locked.
+    fn locked(&self, locked: &'static str) -> Repository {
+        let engine = Arc::clone(&self.repository.store);
+        let layout = self.repository.layout.clone();
+        Repository::new(Arc::new(LockedStore { engine, locked }), layout)
     }
 
     async fn plan(&self) -> ExpirePlan {
@@ -295,4 +303,89 @@ async fn what_a_spared_backup_is_built_on_is_spared() {
     let spared: Vec<&BackupId> = done.spared.iter().map(|(id, _)| id).collect();
     assert_eq!(spared, [&child, &id(OLD)], "{done:?}");
     assert_eq!(done.backups, [id(FAILED)]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_deleted_does_not_hold_up_the_rest() {
+    for (locked, what) in [
+        ("20261101T000000/data_0001", "backup 20261101T000000"),
+        (
+            "000000010000000000000007.gz",
+            "p/srv/wals/0000000100000000/000000010000000000000007.gz",
+        ),
+    ] {
+        let scene = scene().await;
+        let plan = scene.plan().await;
+        let repository = scene.locked(locked);
+        // Again and again, for good.
+        for plan in [plan, scene.plan().await] {
+            run(&repository, &plan, &CancellationToken::new())
+                .await
+                .unwrap();
+        }
+        let plan = scene.plan().await;
+        let done = run(&repository, &plan, &CancellationToken::new())
+            .await
+            .unwrap();
+        let failed: Vec<_> = done.failed.iter().map(|one| one.what.as_str()).collect();
+        assert_eq!(failed, [what]);
+        assert_eq!(done.failed[0].kind, Kind::Denied);
+        let expected = left();
+        let mut keys = scene.keys().await;
+        keys.retain(|key| !expected.contains(key));
+        // Of a backup, all that is not locked may stay with what is; of WAL, nothing.
+        assert!(keys.iter().any(|key| key.contains(locked)), "{keys:?}");
+        let is_of_it = |key: &String| key.contains(OLD) || key.contains(locked);
+        assert!(keys.iter().all(is_of_it), "{keys:?}");
+        if what.contains(OLD) {
+            let info = repository.backup_info(&id(OLD)).await.unwrap();
+            assert_eq!(info.status, BackupStatus::Failed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_all_is_refused_few_backups_are_given_up() {
+    let scene = Scene::new();
+    for number in 1..=20 {
+        let name = format!("202611{number:02}T000000");
+        scene.backup(&name, BackupStatus::Done, number).await;
+    }
+    let plan = scene.plan().await;
+    let refusing = scene.locked("/data.tar");
+    let error = run(&refusing, &plan, &CancellationToken::new())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Denied);
+    let catalog = scene.repository.list_backups().await.unwrap();
+    let statuses = catalog.backups.iter().map(|entry| entry.backup.status);
+    let given_up = statuses.filter(|status| *status == BackupStatus::Failed);
+    assert_eq!(given_up.count(), 5);
+    // Once some can be deleted, those that cannot hold up no others.
+    let plan = scene.plan().await;
+    let repository = scene.locked("/data.tar");
+    run(&repository, &plan, &CancellationToken::new())
+        .await
+        .unwrap_err();
+    let plan = scene.plan().await;
+    let repository = scene.locked("2026110");
+    let done = run(&repository, &plan, &CancellationToken::new())
+        .await
+        .unwrap();
+    assert_eq!((done.failed.len(), done.backups.len()), (9, 10));
+}
+
+#[tokio::test]
+async fn a_backup_that_could_not_be_given_up_keeps_its_wal() {
+    let scene = scene().await;
+    let plan = scene.plan().await;
+    let repository = scene.locked("20261101T000000/backup.info");
+    let done = run(&repository, &plan, &CancellationToken::new())
+        .await
+        .unwrap();
+    assert_eq!((done.failed.len(), done.backups), (1, vec![id(FAILED)]));
+    let info = repository.backup_info(&id(OLD)).await.unwrap();
+    assert_eq!(info.status, BackupStatus::Done);
+    // Only what lies before it.
+    assert_eq!(done.wal_files, 2);
 }
