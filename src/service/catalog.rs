@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::barman::repository::delete::Remains;
 use crate::barman::repository::{
     Catalog, CatalogEntry, DeletionPlan, Repository, RepositoryError, Stored,
 };
@@ -13,7 +14,6 @@ use crate::domain::backup::{BackupId, BackupKind, BackupStatus};
 use crate::fault::{Fault, Kind};
 use crate::service::maintenance::{self, Leftover};
 use crate::service::running;
-use crate::store::ObjectKey;
 use crate::store::error::StoreError;
 
 /// How far the clock gone by may be ahead of the store's without a living run being taken for dead:
@@ -77,8 +77,19 @@ pub async fn plan_deletion(
     id: &BackupId,
     now: DateTime<Utc>,
 ) -> Result<Deletion, CatalogError> {
-    let leftovers = leftovers(repository, id, now - CLOCK_AHEAD_MAX).await?;
-    let plan = repository.plan_deletion(id).await?;
+    let remains = repository.remains(id).await?;
+    plan_deletion_of(repository, id, remains, now).await
+}
+
+/// The same for a backup of which this was just found.
+pub(super) async fn plan_deletion_of(
+    repository: &Repository,
+    id: &BackupId,
+    remains: Remains,
+    now: DateTime<Utc>,
+) -> Result<Deletion, CatalogError> {
+    let leftovers = leftovers(repository, id, &remains, now - CLOCK_AHEAD_MAX).await?;
+    let plan = repository.plan_deletion_of(id, remains).await?;
     Ok(Deletion { plan, leftovers })
 }
 
@@ -116,23 +127,26 @@ pub async fn run_deletion(
 async fn leftovers(
     repository: &Repository,
     id: &BackupId,
+    remains: &Remains,
     now: DateTime<Utc>,
 ) -> Result<Vec<Leftover>, CatalogError> {
     let mut catalog = Catalog::default();
-    match repository.backup_info(id).await {
-        Ok(info) => catalog.backups.push(CatalogEntry {
+    // No record yet, or one that says nothing: the sign of life alone tells.
+    if let Ok(info) = &remains.record {
+        catalog.backups.push(CatalogEntry {
             backup: info.to_backup(id),
             keep: None,
             stored: Stored::default(),
-        }),
-        Err(error @ RepositoryError::Store(_)) => return Err(error.into()),
-        // No record yet, or one that says nothing: the sign of life alone tells.
-        Err(_) => {}
+        });
     }
     let is_started = |entry: &CatalogEntry| entry.backup.status == BackupStatus::Started;
     let is_started = catalog.backups.iter().any(is_started);
-    let layout = &repository.layout;
-    let sign = put_at(repository, id, &running::key(layout, id)).await?;
+    let key = running::key(&repository.layout, id);
+    let sign = remains.private.iter().find(|object| object.key == key);
+    let sign: BTreeMap<_, _> = sign
+        .map(|sign| (id.clone(), sign.modified))
+        .into_iter()
+        .collect();
     // Another tool's backup tells of itself by its archives alone, for days.
     let mut last_put = BTreeMap::new();
     if is_started && sign.is_empty() {
@@ -153,19 +167,6 @@ async fn leftovers(
     Ok(leftovers)
 }
 
-/// When an object of the backup was put, by the store's clock; nothing where it is not there.
-async fn put_at(
-    repository: &Repository,
-    id: &BackupId,
-    key: &ObjectKey,
-) -> Result<BTreeMap<BackupId, DateTime<Utc>>, StoreError> {
-    match repository.store.head(key).await {
-        Ok(meta) => Ok(BTreeMap::from([(id.clone(), meta.modified)])),
-        Err(error) if error.is_not_found() => Ok(BTreeMap::new()),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -177,7 +178,7 @@ mod tests {
     use crate::barman::layout::Layout;
     use crate::clock;
     use crate::store::memory::MemoryStore;
-    use crate::store::{ListRequest, PutOptions};
+    use crate::store::{ListRequest, ObjectKey, PutOptions};
 
     fn id() -> BackupId {
         "20261121T054347".parse().unwrap()

@@ -8,6 +8,15 @@ use crate::store::{ObjectKey, ObjectMeta};
 /// What a record says while the backup is being deleted.
 const BEING_DELETED: &str = "being deleted by cellarman";
 
+/// What was found of a backup that may be deleted.
+#[derive(Debug)]
+pub struct Remains {
+    /// Its record, or why there is none to be read.
+    pub record: Result<BackupInfo, RepositoryError>,
+    /// Our own objects on it, its sign of life among them.
+    pub private: Vec<ObjectMeta>,
+}
+
 impl DeletionPlan {
     /// The sum of the sizes, as stored, of what is to go.
     pub fn bytes(&self) -> u64 {
@@ -26,28 +35,48 @@ impl Repository {
     /// What would be deleted of a backup.
     ///
     /// # Errors
+    /// As of [`Self::plan_deletion_of`].
+    pub async fn plan_deletion(&self, id: &BackupId) -> Result<DeletionPlan, RepositoryError> {
+        let remains = self.remains(id).await?;
+        self.plan_deletion_of(id, remains).await
+    }
+
+    /// What is there of a backup, for [`Self::plan_deletion_of`]. The record is read first.
+    pub async fn remains(&self, id: &BackupId) -> Result<Remains, RepositoryError> {
+        let record = match self.backup_info(id).await {
+            Err(error @ RepositoryError::Store(_)) => return Err(error),
+            record => record,
+        };
+        let private = self.list_all(self.layout.private_backup_prefix(id)).await?;
+        Ok(Remains { record, private })
+    }
+
+    /// What would be deleted of a backup of which this was just found.
+    ///
+    /// # Errors
     /// Refused for a backup that is kept, that incremental ones need, or that consists of
     /// snapshots. A backup whose record cannot be read may be deleted: it is asked for by its id.
-    pub async fn plan_deletion(&self, id: &BackupId) -> Result<DeletionPlan, RepositoryError> {
-        let record = match self.backup_info(id).await {
+    pub async fn plan_deletion_of(
+        &self,
+        id: &BackupId,
+        remains: Remains,
+    ) -> Result<DeletionPlan, RepositoryError> {
+        let Remains { record, private } = remains;
+        let record = match record {
             Ok(info) => Some(info),
             Err(RepositoryError::UnknownBackup { .. }) => None,
-            Err(error @ RepositoryError::Store(_)) => return Err(error),
             Err(_) => Some(BackupInfo::default()),
         };
-        if let Some(info) = &record {
-            self.check_may_go(id, info).await?;
-        }
-        let private = self.list_all(self.layout.private_backup_prefix(id)).await?;
         let mut files = Vec::new();
-        if record.is_some() {
-            let record_key = self.layout.backup_info(id);
+        if let Some(info) = &record {
             files = self.list_all(self.layout.backup_prefix(id)).await?;
-            files.retain(|object| object.key != record_key);
             let doubled = self.layout.doubled_base_prefix();
             if doubled != self.layout.base_prefix() {
                 files.extend(self.list_doubled(format!("{doubled}{id}/")).await?);
             }
+            self.check_may_go(id, info, &files).await?;
+            let record_key = self.layout.backup_info(id);
+            files.retain(|object| object.key != record_key);
         } else if private.is_empty() {
             return Err(self.unknown(id.as_str()));
         }
@@ -60,8 +89,15 @@ impl Repository {
         })
     }
 
-    async fn check_may_go(&self, id: &BackupId, info: &BackupInfo) -> Result<(), RepositoryError> {
-        if let Some(keep) = self.keep(id).await? {
+    async fn check_may_go(
+        &self,
+        id: &BackupId,
+        info: &BackupInfo,
+        files: &[ObjectMeta],
+    ) -> Result<(), RepositoryError> {
+        let marks = self.layout.keep(id);
+        let has_mark = files.iter().any(|object| marks.contains(&object.key));
+        if has_mark && let Some(keep) = self.keep(id).await? {
             return Err(RepositoryError::Kept {
                 id: id.clone(),
                 keep,

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
+use crate::barman::repository::counting_store::{CountingStore, Requests};
 use crate::barman::repository::dying_store::DyingStore;
 use crate::domain::lsn::Lsn;
 use crate::domain::segment::{SegmentName, SegmentSize};
@@ -415,4 +416,22 @@ async fn a_backup_marked_after_its_deletion_was_planned_stays_as_it_was() {
     assert_eq!(refused.kind(), Kind::Refused);
     assert_eq!(all_keys(&repository).await, kept);
     assert_eq!(repository.backup_info(&id).await.unwrap(), info);
+}
+
+#[tokio::test]
+async fn a_deletion_reads_the_record_once_and_looks_for_a_mark_after_its_put() {
+    let store = Arc::new(CountingStore::default());
+    let layout = Layout::new("", &"srv".parse().unwrap());
+    let repository = Repository::new(Arc::clone(&store) as Arc<dyn ObjectStore>, layout);
+    let info = BackupInfo::default();
+    repository.put_backup_info(&id(ID), &info).await.unwrap();
+    store.take();
+    repository.delete_backup(&id(ID)).await.unwrap();
+    let expected = Requests {
+        lists: 2,
+        gets: 2,
+        heads: 0,
+        puts: 1,
+    };
+    assert_eq!(store.take(), expected);
 }

@@ -9,6 +9,7 @@ use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::barman::repository::delete::Remains;
 use crate::barman::repository::wal_listing::{StoredWal, WalScope};
 use crate::barman::repository::{Repository, RepositoryError};
 use crate::domain::backup::{BackupId, BackupStatus};
@@ -188,10 +189,11 @@ impl Run<'_> {
 
     /// Deletes it, or tells why not.
     async fn delete_unless_objected(&self, id: &BackupId) -> Result<Option<String>, CatalogError> {
-        if let Some(reason) = self.objection(id).await? {
+        let remains = self.repository.remains(id).await?;
+        if let Some(reason) = self.objection(id, &remains) {
             return Ok(Some(reason));
         }
-        match self.plan_and_delete(id).await {
+        match self.plan_and_delete(id, remains).await {
             Ok(()) | Err(CatalogError::Repository(RepositoryError::UnknownBackup { .. })) => {
                 Ok(None)
             }
@@ -200,8 +202,9 @@ impl Run<'_> {
         }
     }
 
-    async fn plan_and_delete(&self, id: &BackupId) -> Result<(), CatalogError> {
-        let deletion = catalog::plan_deletion(self.repository, id, self.plan.now).await?;
+    async fn plan_and_delete(&self, id: &BackupId, remains: Remains) -> Result<(), CatalogError> {
+        let now = self.plan.now;
+        let deletion = catalog::plan_deletion_of(self.repository, id, remains, now).await?;
         catalog::run_deletion(self.repository, &deletion).await
     }
 
@@ -218,21 +221,20 @@ impl Run<'_> {
     }
 
     /// Why a backup is no longer what the plan took it for.
-    async fn objection(&self, id: &BackupId) -> Result<Option<String>, RepositoryError> {
-        let status = match self.repository.backup_info(id).await {
+    fn objection(&self, id: &BackupId, remains: &Remains) -> Option<String> {
+        let status = match &remains.record {
             Ok(info) => Some(info.status),
             Err(RepositoryError::UnknownBackup { .. }) => None,
-            Err(error @ RepositoryError::Store(_)) => return Err(error),
-            Err(error) => return Ok(Some(chain(&error))),
+            Err(error) => return Some(chain(error)),
         };
         // A deletion of its own may be under way beside this one.
         let is_expected = status.is_none()
             || status == Some(BackupStatus::Failed)
             || status == self.planned_status(id);
-        Ok((!is_expected).then(|| {
+        (!is_expected).then(|| {
             let status = status.map_or("", BackupStatus::as_str);
             format!("it is {status} now")
-        }))
+        })
     }
 
     async fn delete_wal(&mut self) -> Result<(), Stop> {
