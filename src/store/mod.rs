@@ -21,6 +21,7 @@ pub mod open;
 mod page;
 pub mod parts;
 pub mod rate;
+mod request;
 pub mod retry;
 pub mod s3;
 pub mod upload;

@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use http::Method;
 
-use super::fault::Request;
 use super::wire::{self, Call};
 use super::{AzureStore, CONTENT_TYPE, upload_id, xml};
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::request::Request;
 use crate::store::{ListRequest, ObjectKey, ObjectStore, PartTag, PutOptions, UploadId};
 
 /// More uploads than one process ever has under way.

@@ -8,11 +8,11 @@ use object_store::azure::{
 use object_store::{RetryConfig, StaticCredentialProvider};
 use secrecy::ExposeSecret;
 
-use super::fault::Request;
 use super::location;
 use crate::store::config::{AzureConfig, AzureCredentials};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::http::{CredentialConnector, HttpClient, Trust};
+use crate::store::request::Request;
 
 /// What gives credentials for that configuration. Asks nobody yet.
 pub(super) fn provider(config: &AzureConfig) -> Result<AzureCredentialProvider, StoreError> {

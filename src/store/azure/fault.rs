@@ -9,21 +9,13 @@ use super::xml;
 use crate::clock;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::http::{HttpError, ResponseBody};
+use crate::store::request::{Refusal, Request};
 
 /// A refusal is shorter; what is longer comes from something in between.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
 
 /// How far the clocks may be apart: what Azure allows.
 const SKEW_MAX: TimeDelta = TimeDelta::minutes(15);
-
-/// One request, for its error.
-#[derive(Debug, Clone)]
-pub(super) struct Request {
-    /// The request, as a verb.
-    pub(super) operation: &'static str,
-    /// What it is about, with the store's location.
-    pub(super) subject: String,
-}
 
 /// What Azure said.
 #[derive(Debug, Default, thiserror::Error)]
@@ -38,30 +30,17 @@ struct Answer {
     skew: Option<TimeDelta>,
 }
 
-/// Something that went wrong without Azure saying so.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-struct Failure {
-    text: String,
-}
-
 impl Answer {
     fn text(&self) -> String {
-        let mut text = format!("{} {}", self.status, self.code.as_deref().unwrap_or("-"));
-        if let Some(message) = self.message.as_deref().filter(|text| !text.is_empty()) {
-            text.push_str(": ");
-            text.push_str(message.trim_end_matches('.'));
-        }
-        if let Some(advice) = self.advice() {
-            text.push_str(" (");
-            text.push_str(&advice);
-            text.push(')');
-        }
-        if let Some(request_id) = &self.request_id {
-            text.push_str(", request ");
-            text.push_str(request_id);
-        }
-        text
+        let advice = self.advice();
+        let refusal = Refusal {
+            status: self.status,
+            code: self.code.as_deref(),
+            message: self.message.as_deref(),
+            advice: advice.as_deref(),
+            request_id: self.request_id.as_deref(),
+        };
+        refusal.to_string()
     }
 
     /// What the code means to a person, where the service is terse.
@@ -180,40 +159,11 @@ impl Answer {
     }
 }
 
-impl Request {
-    /// An error of this request.
-    pub(super) fn failed(&self, kind: StoreErrorKind) -> StoreError {
-        StoreError {
-            operation: self.operation,
-            subject: self.subject.clone(),
-            kind,
-            source: None,
-        }
-    }
-
-    /// An error of this request, with words of our own.
-    pub(super) fn explained(&self, kind: StoreErrorKind, text: impl Into<String>) -> StoreError {
-        StoreError {
-            source: Some(Box::new(Failure { text: text.into() })),
-            ..self.failed(kind)
-        }
-    }
-
-    /// The error of a request that has no whole answer.
-    pub(super) fn unanswered(&self, error: HttpError) -> StoreError {
-        StoreError {
-            kind: error.kind,
-            source: Some(Box::new(error)),
-            ..self.failed(StoreErrorKind::Other)
-        }
-    }
-
-    /// The error of a request for which no credentials were to be had.
-    pub(super) fn without_credentials(&self, error: &object_store::Error) -> StoreError {
-        match HttpError::within(error) {
-            Some(http) => self.explained(http.kind, format!("no token: {http}")),
-            None => self.explained(StoreErrorKind::Denied, format!("no token: {}", last(error))),
-        }
+/// The error of a request for which no credentials were to be had.
+pub(super) fn without_credentials(request: &Request, error: &object_store::Error) -> StoreError {
+    match HttpError::within(error) {
+        Some(http) => request.explained(http.kind, format!("no token: {http}")),
+        None => request.explained(StoreErrorKind::Denied, format!("no token: {}", last(error))),
     }
 }
 
@@ -240,11 +190,7 @@ pub(super) async fn meaning(request: &Request, answer: Response<ResponseBody>) -
         request_id: text_of(&head.headers, "x-ms-request-id"),
         skew: skew(&head.headers, clock::now()),
     };
-    StoreError {
-        kind: answer.kind(),
-        source: Some(Box::new(answer)),
-        ..request.failed(StoreErrorKind::Other)
-    }
+    request.caused(answer.kind(), answer)
 }
 
 fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {

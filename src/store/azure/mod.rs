@@ -21,10 +21,10 @@ use bytes::Bytes;
 use http::Method;
 
 use self::blocks::Ended;
-use self::fault::Request;
 use self::wire::{Call, Wire};
 use crate::store::config::AzureConfig;
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::request::Request;
 use crate::store::{
     ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, ObjectStore, PartTag, PutOptions,
     UploadId,
@@ -59,10 +59,7 @@ impl AzureStore {
     }
 
     fn request(&self, operation: &'static str, name: &str) -> Request {
-        Request {
-            operation,
-            subject: format!("{}/{name}", self.location),
-        }
+        Request::new(operation, &self.location, name)
     }
 
     /// A call that writes bytes of a blob, which are encrypted in the scope that was asked for.

@@ -8,11 +8,12 @@ use futures::stream::{self, BoxStream};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName, LAST_MODIFIED};
 use http::{HeaderMap, Method};
 
-use super::fault::{self, Request};
+use super::fault;
 use super::wire::Call;
 use super::{AzureStore, xml};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::http::ResponseBody;
+use crate::store::request::Request;
 use crate::store::{ObjectBody, ObjectKey, ObjectMeta};
 
 impl AzureStore {

@@ -7,12 +7,13 @@ use object_store::azure::{AzureAuthorizer, AzureCredential, AzureCredentialProvi
 use object_store::client::HttpRequestBody;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::fault::{self, Request};
+use super::fault;
 use super::{credentials, location};
 use crate::store::ObjectKey;
 use crate::store::config::AzureConfig;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::http::{HttpClient, ResponseBody, Trust};
+use crate::store::request::Request;
 
 /// What stands for itself in a query's value.
 const VALUE: AsciiSet = NON_ALPHANUMERIC
@@ -164,7 +165,7 @@ impl Wire {
         // The body takes no part in the signature.
         let mut unsigned = building.body(HttpRequestBody::empty()).map_err(malformed)?;
         let credential = self.credentials.get_credential().await;
-        let credential = credential.map_err(|error| request.without_credentials(&error))?;
+        let credential = credential.map_err(|error| fault::without_credentials(request, &error))?;
         if let AzureCredential::BearerToken(token) = &*credential {
             visible(token).map_err(|_| {
                 request.explained(

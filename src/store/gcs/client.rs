@@ -4,11 +4,12 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 
-use super::fault::{Answer, Request};
+use super::fault::Answer;
 use super::token::{TokenError, TokenSource};
 use crate::store::config::GcsConfig;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::http::{Chunks, HttpClient, ResponseBody, Trust};
+use crate::store::request::Request;
 
 /// Google's own service.
 const ROOT: &str = "https://storage.googleapis.com";
@@ -118,7 +119,7 @@ impl Client {
         self.http
             .send(wire)
             .await
-            .map_err(|error| request.unanswered(&error))
+            .map_err(|error| request.unanswered(error))
     }
 
     /// Makes the request and reads the answer; one that is no success is what it says.
@@ -131,7 +132,7 @@ impl Client {
         let body = body
             .collect(ANSWER_BYTES_MAX)
             .await
-            .map_err(|error| request.unanswered(&error))?;
+            .map_err(|error| request.unanswered(error))?;
         if head.status.is_success() {
             return Ok(Ok((head.headers, body)));
         }
@@ -146,7 +147,7 @@ impl Client {
     ) -> Result<T, StoreError> {
         match self.answer(request, call).await? {
             Ok((_, body)) => parsed(request, &body),
-            Err(answer) => Err(request.answered(answer)),
+            Err(answer) => Err(answer.of(request)),
         }
     }
 
@@ -160,7 +161,7 @@ impl Client {
         let body = body
             .collect(ANSWER_BYTES_MAX)
             .await
-            .map_err(|error| request.unanswered(&error))?;
+            .map_err(|error| request.unanswered(error))?;
         Ok(Answer::new(head.status.as_u16(), &body))
     }
 }

@@ -4,10 +4,11 @@ use http::{Method, header};
 
 use super::GcsStore;
 use super::client::Call;
-use super::fault::{Answer, Request};
+use super::fault::Answer;
 use super::wire::{self, Boundary, PartAnswer};
 use crate::store::ObjectKey;
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::request::Request;
 
 /// The most questions of one batch.
 const BATCH_MAX: usize = 100;
@@ -41,7 +42,7 @@ impl GcsStore {
         let call = Call::new(Method::POST, "/batch/storage/v1").body(&content_type, body);
         let (headers, body) = match self.client.answer(&request, call).await? {
             Ok(answered) => answered,
-            Err(answer) => return Err(request.answered(answer)),
+            Err(answer) => return Err(answer.of(&request)),
         };
         let content_type = headers.get(header::CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok());
@@ -81,5 +82,5 @@ fn ended(request: &Request, answer: Answer) -> Result<(), StoreError> {
     if answer.is_absent() && !answer.is_no_bucket() {
         return Ok(());
     }
-    Err(request.answered(answer))
+    Err(answer.of(request))
 }

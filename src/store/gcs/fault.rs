@@ -3,19 +3,10 @@
 use serde::Deserialize;
 
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::http::HttpError;
+use crate::store::request::{Refusal, Request};
 
 /// The most of a text that is no JSON to be repeated in an error.
 const TEXT_MAX: usize = 200;
-
-/// One request, for its error.
-#[derive(Debug, Clone)]
-pub(super) struct Request {
-    /// The request, as a verb.
-    pub(super) operation: &'static str,
-    /// What it is about, with the store's location.
-    pub(super) subject: String,
-}
 
 /// An answer that is no success.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,13 +16,6 @@ pub(super) struct Answer {
     /// Google's word for it: only answers of the service itself have one.
     reason: Option<String>,
     message: String,
-}
-
-/// Something that went wrong without the service saying so.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-struct Failure {
-    text: String,
 }
 
 /// `{"error": {"message": ..., "errors": [{"reason": ...}]}}`
@@ -79,18 +63,14 @@ impl Answer {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{} {}", self.status, self.reason.as_deref().unwrap_or("-"));
-        let message = self.message.trim().trim_end_matches('.');
-        if !message.is_empty() {
-            text.push_str(": ");
-            text.push_str(message);
-        }
-        if let Some(advice) = self.advice() {
-            text.push_str(" (");
-            text.push_str(advice);
-            text.push(')');
-        }
-        text
+        let refusal = Refusal {
+            status: self.status,
+            code: self.reason.as_deref(),
+            message: Some(&self.message),
+            advice: self.advice(),
+            request_id: None,
+        };
+        refusal.to_string()
     }
 
     /// What the word means to a person, where the service is terse.
@@ -146,6 +126,11 @@ impl Answer {
         }
     }
 
+    /// The error of a request that was answered so.
+    pub(super) fn of(self, request: &Request) -> StoreError {
+        request.caused(self.kind_of(request.operation), self)
+    }
+
     fn kind(&self) -> StoreErrorKind {
         let reason = self.reason.as_deref().unwrap_or_default();
         match (reason, self.status) {
@@ -177,50 +162,6 @@ impl Answer {
     fn is_of_checksum(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
         message.contains("crc32c") && message.contains("match")
-    }
-}
-
-impl Request {
-    /// An error of this request.
-    pub(super) fn failed(&self, kind: StoreErrorKind) -> StoreError {
-        StoreError {
-            operation: self.operation,
-            subject: self.subject.clone(),
-            kind,
-            source: None,
-        }
-    }
-
-    /// An error of this request, with words of our own.
-    pub(super) fn explained(&self, kind: StoreErrorKind, text: impl Into<String>) -> StoreError {
-        StoreError {
-            source: Some(Box::new(Failure { text: text.into() })),
-            ..self.failed(kind)
-        }
-    }
-
-    /// An answer that is no success.
-    pub(super) fn answered(&self, answer: Answer) -> StoreError {
-        let kind = answer.kind_of(self.operation);
-        self.answered_as(kind, answer)
-    }
-
-    /// An answer that is no success, and means this.
-    pub(super) fn answered_as(&self, kind: StoreErrorKind, answer: Answer) -> StoreError {
-        StoreError {
-            source: Some(Box::new(answer)),
-            ..self.failed(kind)
-        }
-    }
-
-    /// No answer, or not a whole one.
-    pub(super) fn unanswered(&self, error: &HttpError) -> StoreError {
-        StoreError {
-            source: Some(Box::new(Failure {
-                text: error.to_string(),
-            })),
-            ..self.failed(error.kind)
-        }
     }
 }
 

@@ -41,10 +41,10 @@ use bytes::Bytes;
 use http::Method;
 
 use self::client::{Call, Client};
-use self::fault::Request;
 use self::session::Session;
 use crate::store::config::GcsConfig;
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::request::Request;
 use crate::store::{
     ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, ObjectStore, PartTag, PutOptions,
     UploadId,
@@ -82,10 +82,7 @@ impl GcsStore {
     }
 
     fn request(&self, operation: &'static str, name: &str) -> Request {
-        Request {
-            operation,
-            subject: format!("{}/{name}", self.location),
-        }
+        Request::new(operation, &self.location, name)
     }
 
     /// The path of the bucket's objects.
@@ -205,7 +202,7 @@ impl ObjectStore for GcsStore {
         match self.client.answer(&request, call).await? {
             Ok(_) => Ok(()),
             Err(answer) if answer.status == 409 => self.check_container().await,
-            Err(answer) => Err(request.answered(answer)),
+            Err(answer) => Err(answer.of(&request)),
         }
     }
 }

@@ -10,11 +10,11 @@ use futures::stream::{self, BoxStream};
 use http::{HeaderMap, Method, header};
 
 use super::client::Call;
-use super::fault::Request;
 use super::wire::{self, ListResource, OBJECT_FIELDS, ObjectResource};
 use super::{GcsStore, client};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::http::HttpError;
+use crate::store::request::Request;
 use crate::store::{ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, PageToken};
 
 /// What a listing asks to be told.
@@ -48,7 +48,7 @@ impl GcsStore {
             if answer.status == 404 && !answer.is_no_object() {
                 return Err(self.absence(&request, key).await);
             }
-            return Err(request.answered(answer));
+            return Err(answer.of(&request));
         }
         let (head, body) = answer.into_parts();
         let meta = meta_of_headers(&request, key, &head.headers, range.is_some())?;
@@ -100,9 +100,9 @@ impl GcsStore {
                 if answer.is_absent() && !answer.is_no_object() && !answer.is_no_bucket() =>
             {
                 self.check(request).await?;
-                Err(request.answered_as(StoreErrorKind::NotFound, answer))
+                Err(request.caused(StoreErrorKind::NotFound, answer))
             }
-            Err(answer) => Err(request.answered(answer)),
+            Err(answer) => Err(answer.of(request)),
         }
     }
 
@@ -113,9 +113,9 @@ impl GcsStore {
         match self.client.answer(request, call).await? {
             Ok(_) => Ok(()),
             Err(answer) if answer.is_absent() => {
-                Err(request.answered_as(StoreErrorKind::NoContainer, answer))
+                Err(request.caused(StoreErrorKind::NoContainer, answer))
             }
-            Err(answer) => Err(request.answered(answer)),
+            Err(answer) => Err(answer.of(request)),
         }
     }
 
@@ -237,7 +237,7 @@ fn chunks_of(
                     })?;
                     Ok(Some((chunk, (body, left))))
                 }
-                Some(Err(error)) => Err(request.unanswered(&error)),
+                Some(Err(error)) => Err(request.unanswered(error)),
                 None if left == 0 => Ok(None),
                 None => Err(request.explained(
                     StoreErrorKind::Unreachable,

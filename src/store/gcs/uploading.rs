@@ -7,10 +7,11 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use super::GcsStore;
 use super::client::{self, Call};
-use super::fault::{Answer, Request};
+use super::fault::Answer;
 use super::session::{self, Outgoing, Session};
 use super::wire::{self, Boundary, NewObject, ObjectResource};
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::request::Request;
 use crate::store::{ObjectKey, PartTag, PutOptions, UploadId};
 
 /// What Barman's objects have.
@@ -65,7 +66,7 @@ impl GcsStore {
             .body("application/json; charset=UTF-8", Bytes::from(description));
         let headers = match self.client.answer(&request, call).await? {
             Ok((headers, _)) => headers,
-            Err(answer) => return Err(request.answered(answer)),
+            Err(answer) => return Err(answer.of(&request)),
         };
         let target = session_target(&headers).ok_or_else(|| {
             request.explained(StoreErrorKind::Corrupt, "no session in the answer")
@@ -244,7 +245,7 @@ impl GcsStore {
         let call = Call::new(Method::DELETE, session.target());
         match self.client.answer(&request, call).await? {
             Err(answer) if !matches!(answer.status, GIVEN_UP | 404 | 410) => {
-                Err(request.answered(answer))
+                Err(answer.of(&request))
             }
             _ => {
                 self.forget(upload);
@@ -272,7 +273,7 @@ impl GcsStore {
             return Err(session_refused(request, answer));
         }
         let body = answer.into_body().collect(client::ANSWER_BYTES_MAX).await;
-        let body = body.map_err(|error| request.unanswered(&error))?;
+        let body = body.map_err(|error| request.unanswered(error))?;
         client::parsed(request, &body).map(Said::Complete)
     }
 
@@ -357,9 +358,9 @@ fn bytes_had(headers: &HeaderMap) -> u64 {
 /// A session that is gone is no missing object: nothing must be concluded from it.
 fn session_refused(request: &Request, answer: Answer) -> StoreError {
     if matches!(answer.status, 404 | 410) && !answer.is_no_bucket() {
-        return request.answered_as(StoreErrorKind::Other, answer);
+        return request.caused(StoreErrorKind::Other, answer);
     }
-    request.answered(answer)
+    answer.of(request)
 }
 
 fn misunderstood(request: &Request) -> StoreError {

@@ -6,6 +6,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use http::StatusCode;
 use serde::Deserialize;
 
+use super::words::{explained_trust, innermost, is_trust_failure};
 use crate::store::error::StoreErrorKind;
 
 /// So much of what an identity service says is shown.
@@ -105,34 +106,4 @@ impl HttpError {
             text: innermost(&error),
         }
     }
-}
-
-/// The last two texts of the chain: those before them say only that something failed.
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string().replace('\n', " ");
-        if texts.last().is_none_or(|last| !last.contains(&text)) {
-            texts.push(text);
-        }
-        next = error.source();
-    }
-    texts[texts.len().saturating_sub(2)..].join(": ")
-}
-
-/// A certificate signed by itself, as `openssl req -x509` makes it, is one that OpenSSL accepts.
-fn explained_trust(text: String) -> String {
-    if text.contains("CaUsedAsEndEntity") {
-        return format!(
-            "{text} (the service shows an authority's certificate as its own: make one with \
-             basicConstraints=CA:FALSE)"
-        );
-    }
-    text
-}
-
-/// The TLS library's words for a certificate that nobody trusts are fixed.
-fn is_trust_failure(text: &str) -> bool {
-    text.contains("invalid peer certificate") || text.contains("UnknownIssuer")
 }

@@ -8,6 +8,7 @@ mod body;
 mod chunks;
 mod credentials;
 mod error;
+mod words;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -25,6 +26,7 @@ pub(super) use body::ResponseBody;
 pub(super) use chunks::Chunks;
 pub(super) use credentials::CredentialConnector;
 pub(super) use error::HttpError;
+pub(super) use words::{explained_trust, innermost, is_trust_failure};
 
 /// How long a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -24,6 +24,7 @@ use self::listing::Walk;
 use crate::store::config::LocalConfig;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::page::PageBuilder;
+use crate::store::request::Request;
 use crate::store::{
     ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, ObjectStore, PartTag, PutOptions,
     UploadId,
@@ -39,24 +40,6 @@ pub struct LocalStore {
     location: Arc<str>,
 }
 
-/// A failed step on a file, and of which request.
-#[derive(Clone)]
-struct Request {
-    operation: &'static str,
-    subject: String,
-}
-
-impl Request {
-    fn failed(&self, kind: StoreErrorKind, source: Option<io::Error>) -> StoreError {
-        StoreError {
-            operation: self.operation,
-            subject: self.subject.clone(),
-            kind,
-            source: source.map(Into::into),
-        }
-    }
-}
-
 impl LocalStore {
     /// The store in that directory, which need not be there yet.
     pub fn new(config: LocalConfig) -> Self {
@@ -68,10 +51,7 @@ impl LocalStore {
     }
 
     fn request(&self, operation: &'static str, name: &str) -> Request {
-        Request {
-            operation,
-            subject: format!("{}/{name}", self.location),
-        }
+        Request::new(operation, &self.location, name)
     }
 
     fn path_of(&self, key: &ObjectKey) -> PathBuf {
@@ -94,9 +74,9 @@ impl LocalStore {
         .await;
         match done {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err((true, error))) => Err(request.failed(StoreErrorKind::NoContainer, Some(error))),
-            Ok(Err((false, error))) => Err(request.failed(kind_of(&error), Some(error))),
-            Err(error) => Err(request.failed(StoreErrorKind::Other, Some(error.into()))),
+            Ok(Err((true, error))) => Err(request.caused(StoreErrorKind::NoContainer, error)),
+            Ok(Err((false, error))) => Err(request.caused(kind_of(&error), error)),
+            Err(error) => Err(request.caused(StoreErrorKind::Other, error)),
         }
     }
 }
@@ -168,7 +148,7 @@ impl ObjectStore for LocalStore {
             .await?;
         let range = range.unwrap_or(0..meta.size);
         if (range.start >= meta.size || range.is_empty()) && !(meta.size == 0 && range == (0..0)) {
-            return Err(request.failed(StoreErrorKind::Range, None));
+            return Err(request.failed(StoreErrorKind::Range));
         }
         let left = range.end.min(meta.size) - range.start;
         Ok(ObjectBody {
@@ -314,7 +294,7 @@ fn chunks_of(
         Ok::<_, io::Error>(Some((chunk, (file, left))))
     });
     chunks
-        .map_err(move |error| request.failed(kind_of(&error), Some(error)))
+        .map_err(move |error| request.caused(kind_of(&error), error))
         .boxed()
 }
 

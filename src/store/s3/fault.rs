@@ -8,17 +8,17 @@ use aws_sdk_s3::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::http::{explained_trust, innermost, is_trust_failure};
+use crate::store::request::{self, Refusal};
 
 /// MinIO's word for a key that it cannot have, so that nothing can stand under it.
 const NAME_REFUSED: &str = "XMinioInvalidObjectName";
 
-/// One request, for its error.
+/// One request, and who was asked with whose credentials.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
-    /// The request, as a verb.
-    pub(super) operation: &'static str,
-    /// What it is about, with the store's location.
-    pub(super) subject: String,
+    /// The request.
+    pub(super) plain: request::Request,
     /// Where the host's credentials are looked for, when they are the host's to give.
     pub(super) chain: Option<Arc<str>>,
     /// Who was asked, where that is not the provider's own address.
@@ -36,30 +36,17 @@ struct Answer {
     region: Option<String>,
 }
 
-/// Something that went wrong without the service saying so.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-struct Failure {
-    text: String,
-}
-
 impl Answer {
     fn text(&self) -> String {
-        let mut text = format!("{} {}", self.status, self.code.as_deref().unwrap_or("-"));
-        if let Some(message) = self.message.as_deref().filter(|text| !text.is_empty()) {
-            text.push_str(": ");
-            text.push_str(message.trim_end_matches('.'));
-        }
-        if let Some(advice) = self.advice() {
-            text.push_str(" (");
-            text.push_str(&advice);
-            text.push(')');
-        }
-        if let Some(request_id) = &self.request_id {
-            text.push_str(", request ");
-            text.push_str(request_id);
-        }
-        text
+        let advice = self.advice();
+        let refusal = Refusal {
+            status: self.status,
+            code: self.code.as_deref(),
+            message: self.message.as_deref(),
+            advice: advice.as_deref(),
+            request_id: self.request_id.as_deref(),
+        };
+        refusal.to_string()
     }
 
     /// What the code means to a person, where the service is terse.
@@ -144,22 +131,19 @@ impl Answer {
 }
 
 impl Request {
-    /// An error of this request.
+    /// See [`request::Request::failed`].
     pub(super) fn failed(&self, kind: StoreErrorKind) -> StoreError {
-        StoreError {
-            operation: self.operation,
-            subject: self.subject.clone(),
-            kind,
-            source: None,
-        }
+        self.plain.failed(kind)
     }
 
-    /// An error of this request, with words of our own.
+    /// See [`request::Request::explained`].
     pub(super) fn explained(&self, kind: StoreErrorKind, text: impl Into<String>) -> StoreError {
-        StoreError {
-            source: Some(Box::new(Failure { text: text.into() })),
-            ..self.failed(kind)
-        }
+        self.plain.explained(kind, text)
+    }
+
+    fn answered(&self, answer: Answer) -> StoreError {
+        let kind = answer.kind_of(self.plain.operation);
+        self.plain.caused(kind, answer)
     }
 
     /// What the SDK's error means.
@@ -169,12 +153,7 @@ impl Request {
     {
         match error {
             SdkError::ServiceError(service) => {
-                let answer = answer_of(service.err(), service.raw());
-                StoreError {
-                    kind: answer.kind_of(self.operation),
-                    source: Some(Box::new(answer)),
-                    ..self.failed(StoreErrorKind::Other)
-                }
+                self.answered(answer_of(service.err(), service.raw()))
             }
             SdkError::TimeoutError(_) => match &self.endpoint {
                 Some(endpoint) => self.explained(StoreErrorKind::Timeout, endpoint),
@@ -245,7 +224,7 @@ pub(super) fn meaning_of_code(
     code: Option<&str>,
     message: Option<&str>,
 ) -> StoreError {
-    let answer = Answer {
+    request.answered(Answer {
         status: if code == Some("AccessDenied") {
             403
         } else {
@@ -255,50 +234,7 @@ pub(super) fn meaning_of_code(
         message: message.map(str::to_owned),
         request_id: None,
         region: None,
-    };
-    StoreError {
-        kind: answer.kind_of(request.operation),
-        source: Some(Box::new(answer)),
-        ..request.failed(StoreErrorKind::Other)
-    }
-}
-
-/// The chain's texts, without the SDK's own wrappers, which say nothing.
-pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if texts.last().is_none_or(|last| !last.contains(&text)) {
-            texts.push(text);
-        }
-        next = error.source();
-    }
-    let from = texts.len().saturating_sub(2);
-    let lines: Vec<String> = texts[from..].iter().map(|text| one_line(text)).collect();
-    lines.join(": ")
-}
-
-/// The search for credentials tells its steps in a list of lines.
-fn one_line(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    lines.join(", ").replace(":,", ":")
-}
-
-/// A certificate signed by itself, as `openssl req -x509` makes it, is one that OpenSSL accepts.
-fn explained_trust(text: String) -> String {
-    if text.contains("CaUsedAsEndEntity") {
-        return format!(
-            "{text} (the service shows an authority's certificate as its own: make one with \
-             basicConstraints=CA:FALSE)"
-        );
-    }
-    text
-}
-
-/// The TLS library's type is not ours to name; its words for a certificate nobody trusts are fixed.
-fn is_trust_failure(text: &str) -> bool {
-    text.contains("invalid peer certificate") || text.contains("UnknownIssuer")
+    })
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use bytes::Bytes;
 use self::fault::{Request, is_status};
 use crate::store::config::{Encryption, S3Config};
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::request;
 use crate::store::{
     ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, ObjectStore, PartTag, PutOptions,
     UploadId,
@@ -72,8 +73,7 @@ impl S3Store {
 
     fn request(&self, operation: &'static str, name: &str) -> Request {
         Request {
-            operation,
-            subject: format!("{}/{name}", self.location),
+            plain: request::Request::new(operation, &self.location, name),
             endpoint: self.endpoint.clone(),
             chain: self.chain.clone(),
         }

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
-use super::fault::{self, Request, is_status};
+use super::fault::{Request, is_status};
 use super::{S3Store, wire};
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::http::innermost;
 use crate::store::{ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, PageToken, UploadId};
 
 impl S3Store {
@@ -266,7 +267,7 @@ fn chunks_of(
                     Ok(Some((chunk, (body, left))))
                 }
                 Some(Err(error)) => {
-                    Err(request.explained(StoreErrorKind::Unreachable, fault::innermost(&error)))
+                    Err(request.explained(StoreErrorKind::Unreachable, innermost(&error)))
                 }
                 None if left == 0 => Ok(None),
                 None => Err(request.explained(
