@@ -31,6 +31,9 @@ pub struct Traits {
     pub has_parts_in_any_order: bool,
     /// Delimited listings that come in pages.
     pub has_delimited_pages: bool,
+    /// Answers that always arrive: where one may be lost, an upload that is completed again ends
+    /// with [`StoreErrorKind::Exists`], and its caller compares.
+    pub has_heard_answers: bool,
 }
 
 impl Default for Traits {
@@ -41,6 +44,7 @@ impl Default for Traits {
             has_conditional_uploads: true,
             has_parts_in_any_order: true,
             has_delimited_pages: true,
+            has_heard_answers: true,
         }
     }
 }
