@@ -422,8 +422,7 @@ async fn a_backup_marked_after_its_deletion_was_planned_stays_as_it_was() {
 async fn a_deletion_reads_the_record_once_and_looks_for_a_mark_after_its_put() {
     let store = Arc::new(CountingStore::default());
     let layout = Layout::new("", &"srv".parse().unwrap());
-    let engine: Arc<dyn ObjectStore> = store.clone();
-    let repository = Repository::new(engine, layout);
+    let repository = Repository::new(Arc::<CountingStore>::clone(&store), layout);
     let info = BackupInfo::default();
     repository.put_backup_info(&id(ID), &info).await.unwrap();
     store.take();
