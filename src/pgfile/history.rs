@@ -25,6 +25,15 @@ pub enum HistoryError {
         /// What it holds.
         text: String,
     },
+    /// The last line has no end: PostgreSQL ends each, so a part of the file is missing, and a
+    /// number cut short is another number.
+    #[error("the history of timeline {timeline} is cut short after {text:?}")]
+    Cut {
+        /// The timeline the file is about.
+        timeline: TimelineId,
+        /// The last line, as far as it goes.
+        text: String,
+    },
     /// The lines are no line of descent.
     #[error("the history of timeline {timeline} is out of order")]
     Order {
@@ -55,6 +64,12 @@ pub fn parse(timeline: TimelineId, text: &str) -> Result<TimelineHistory, Histor
             text: line.to_owned(),
         })?;
         ancestors.push(ancestor);
+    }
+    if let Some(last) = text.lines().next_back().filter(|_| !text.ends_with('\n')) {
+        return Err(HistoryError::Cut {
+            timeline,
+            text: last.to_owned(),
+        });
     }
     TimelineHistory::new(timeline, ancestors)
         .map_err(|source| HistoryError::Order { timeline, source })
@@ -102,6 +117,15 @@ mod tests {
             parse(timeline(7), "").unwrap(),
             TimelineHistory::root(timeline(7))
         );
+    }
+
+    #[test]
+    fn a_history_that_is_cut_short_is_refused_wherever_it_is_cut() {
+        let text = "1\t0/A000198\tno recovery target specified\n";
+        for end in 1..text.len() {
+            assert!(parse(timeline(2), &text[..end]).is_err(), "{end}");
+        }
+        assert!(parse(timeline(2), text).is_ok());
     }
 
     #[test]

@@ -67,6 +67,9 @@ impl Answer {
                     None => "the bucket is in another region".to_owned(),
                 });
             }
+            "XMinioStorageFull" => {
+                "the store has no space left: give it more, or delete what it holds"
+            }
             "InvalidObjectState" => "the object is in an archive class and must be thawed first",
             NAME_REFUSED => "this service has no such keys: not with doubled slashes, for one",
             _ => return None,
