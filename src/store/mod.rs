@@ -11,6 +11,7 @@ pub mod config;
 pub mod conformance;
 pub mod download;
 pub mod error;
+mod exact_body;
 #[cfg(any(test, feature = "test-util"))]
 pub mod faulty;
 pub mod gcs;

@@ -60,8 +60,8 @@ impl fmt::Display for Done {
 /// Carries the plan out. What cannot be deleted is told, and does not hold up the rest.
 ///
 /// # Errors
-/// Where all else would fail as well. Tells with the failure what had been done before it. Nothing is undone: what the plan deletes
-/// is not wanted, and a new run goes on.
+/// Where all else would fail as well. Tells with the failure what had been done before it. Nothing
+/// is undone: what the plan deletes is not wanted, and a new run goes on.
 pub async fn run(
     repository: &Repository,
     plan: &ExpirePlan,

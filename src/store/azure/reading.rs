@@ -2,9 +2,6 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName, LAST_MODIFIED};
 use http::{HeaderMap, Method};
 
@@ -12,7 +9,7 @@ use super::fault;
 use super::wire::Call;
 use super::{AzureStore, xml};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::http::ResponseBody;
+use crate::store::exact_body::exactly;
 use crate::store::request::Request;
 use crate::store::{ObjectBody, ObjectKey, ObjectMeta};
 
@@ -60,7 +57,7 @@ impl AzureStore {
         }
         Ok(ObjectBody {
             meta: meta(key, size, &head.headers),
-            chunks: chunks_of(request, body, wanted),
+            chunks: exactly(wanted, request.clone(), body.chunks_for(request)),
         })
     }
 }
@@ -91,31 +88,4 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     text(headers, name)?.trim().parse().ok()
-}
-
-/// The body's bytes, all of them: fewer or more than `wanted` are an error.
-fn chunks_of(
-    request: Request,
-    body: ResponseBody,
-    wanted: u64,
-) -> BoxStream<'static, Result<Bytes, StoreError>> {
-    let begin = (body.chunks(), wanted, request);
-    stream::try_unfold(begin, |(mut chunks, missing, request)| async move {
-        match chunks.next().await {
-            Some(Ok(chunk)) => {
-                let got = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-                let missing = missing.checked_sub(got).ok_or_else(|| {
-                    request.explained(StoreErrorKind::Corrupt, "more bytes than asked for")
-                })?;
-                Ok(Some((chunk, (chunks, missing, request))))
-            }
-            Some(Err(error)) => Err(request.unanswered(error)),
-            None if missing == 0 => Ok(None),
-            None => Err(request.explained(
-                StoreErrorKind::Unreachable,
-                format!("the answer broke off {missing} bytes before its end"),
-            )),
-        }
-    })
-    .boxed()
 }

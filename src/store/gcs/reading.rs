@@ -1,19 +1,15 @@
 //! Reading: objects, what is known of them, listings.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
 use http::{HeaderMap, Method, header};
 
 use super::client::Call;
 use super::wire::{self, ListResource, OBJECT_FIELDS, ObjectResource};
 use super::{GcsStore, client};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::http::HttpError;
+use crate::store::exact_body::exactly;
 use crate::store::request::Request;
 use crate::store::{ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, PageToken};
 
@@ -22,8 +18,6 @@ const LIST_FIELDS: &str = "nextPageToken,prefixes,items(name,size,generation,tim
 
 /// The most entries of one page.
 const PAGE_MAX: u16 = 1000;
-
-type Chunk = Result<Bytes, HttpError>;
 
 impl GcsStore {
     pub(super) async fn get_body(
@@ -64,7 +58,7 @@ impl GcsStore {
         }
         Ok(ObjectBody {
             meta,
-            chunks: chunks_of(request, body.chunks(), wanted),
+            chunks: exactly(wanted, request.clone(), body.chunks_for(request)),
         })
     }
 
@@ -217,34 +211,4 @@ fn meta_of_headers(
         ),
         modified: modified.map_or(DateTime::UNIX_EPOCH, |at| at.with_timezone(&Utc)),
     })
-}
-
-/// The body in chunks as they arrive. Fails unless exactly `wanted` bytes come.
-fn chunks_of(
-    request: Request,
-    body: BoxStream<'static, Chunk>,
-    wanted: u64,
-) -> BoxStream<'static, Result<Bytes, StoreError>> {
-    let request = Arc::new(request);
-    stream::try_unfold((body, wanted), move |(mut body, left)| {
-        let request = Arc::clone(&request);
-        async move {
-            match body.next().await {
-                Some(Ok(chunk)) => {
-                    let size = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-                    let left = left.checked_sub(size).ok_or_else(|| {
-                        request.explained(StoreErrorKind::Corrupt, "more bytes than announced")
-                    })?;
-                    Ok(Some((chunk, (body, left))))
-                }
-                Some(Err(error)) => Err(request.unanswered(error)),
-                None if left == 0 => Ok(None),
-                None => Err(request.explained(
-                    StoreErrorKind::Unreachable,
-                    format!("the answer broke off {left} bytes before its end"),
-                )),
-            }
-        }
-    })
-    .boxed()
 }

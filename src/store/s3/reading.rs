@@ -1,18 +1,17 @@
 //! Reading: objects, what is known of them, listings.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{EncodingType, Object};
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
+use futures::stream::{self, Stream};
 
 use super::fault::{Request, is_status};
 use super::{S3Store, wire};
 use crate::store::error::{StoreError, StoreErrorKind};
+use crate::store::exact_body::exactly;
 use crate::store::http::innermost;
 use crate::store::{ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, PageToken, UploadId};
 
@@ -39,7 +38,7 @@ impl S3Store {
         }
         Ok(ObjectBody {
             meta,
-            chunks: chunks_of(request, found.body, wanted),
+            chunks: exactly(wanted, request.plain.clone(), chunks(request, found.body)),
         })
     }
 
@@ -248,34 +247,13 @@ fn listed_text(
         .ok_or_else(|| request.explained(StoreErrorKind::Corrupt, "a key that is not UTF-8"))
 }
 
-/// The body in chunks as they arrive. Fails unless exactly `wanted` bytes come.
-fn chunks_of(
-    request: Request,
-    body: ByteStream,
-    wanted: u64,
-) -> BoxStream<'static, Result<Bytes, StoreError>> {
-    let request = Arc::new(request);
-    stream::try_unfold((body, wanted), move |(mut body, left)| {
-        let request = Arc::clone(&request);
-        async move {
-            match body.next().await {
-                Some(Ok(chunk)) => {
-                    let size = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-                    let left = left.checked_sub(size).ok_or_else(|| {
-                        request.explained(StoreErrorKind::Corrupt, "more bytes than announced")
-                    })?;
-                    Ok(Some((chunk, (body, left))))
-                }
-                Some(Err(error)) => {
-                    Err(request.explained(StoreErrorKind::Unreachable, innermost(&error)))
-                }
-                None if left == 0 => Ok(None),
-                None => Err(request.explained(
-                    StoreErrorKind::Unreachable,
-                    format!("the answer broke off {left} bytes before its end"),
-                )),
-            }
-        }
+/// The body as it arrives.
+fn chunks(request: Request, body: ByteStream) -> impl Stream<Item = Result<Bytes, StoreError>> {
+    stream::unfold((body, request), |(mut body, request)| async move {
+        let chunk = body
+            .next()
+            .await?
+            .map_err(|error| request.explained(StoreErrorKind::Unreachable, innermost(&error)));
+        Some((chunk, (body, request)))
     })
-    .boxed()
 }
