@@ -214,6 +214,18 @@ fn answer_of<E: ProvideErrorMetadata>(error: &E, raw: &HttpResponse) -> Answer {
     }
 }
 
+/// Whether the service refused a body for want of a Content-MD5: where objects are locked as they
+/// come, Amazon's takes none without.
+pub(super) fn is_md5_wanted<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let SdkError::ServiceError(service) = error else {
+        return false;
+    };
+    let said = service.err();
+    let message = said.message().unwrap_or_default().to_ascii_lowercase();
+    matches!(said.code(), Some("InvalidRequest" | "MissingContentMD5"))
+        && message.contains("content-md5")
+}
+
 /// Whether the service answered with that status.
 pub(super) fn is_status<E>(error: &SdkError<E, HttpResponse>, status: u16) -> bool {
     error

@@ -48,6 +48,8 @@ pub struct S3Store {
     endpoint: Option<String>,
     chain: Option<Arc<str>>,
     has_bulk_delete: AtomicBool,
+    /// Whether the service has refused a body without its MD5.
+    wants_md5: AtomicBool,
 }
 
 impl S3Store {
@@ -68,6 +70,7 @@ impl S3Store {
                 .map(|url| url.origin().ascii_serialization()),
             chain: client::chain(&config.credentials).map(Arc::from),
             has_bulk_delete: AtomicBool::new(true),
+            wants_md5: AtomicBool::new(false),
         }
     }
 
@@ -105,23 +108,24 @@ impl ObjectStore for S3Store {
     ) -> Result<(), StoreError> {
         let request = self.request("put", key.as_str());
         let (encryption, encryption_key) = self.encryption(options);
-        let signature = self.signature(&body, options.sha256.as_ref()).await;
-        self.client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(key.as_str())
-            .content_type(CONTENT_TYPE)
-            .set_if_none_match(options.if_absent.then(|| "*".to_owned()))
-            .set_tagging(wire::tagging(&options.tags))
-            .set_server_side_encryption(encryption)
-            .set_ssekms_key_id(encryption_key)
-            .set_storage_class(self.storage_class.clone())
-            .body(ByteStream::from(body))
-            .customize()
-            .interceptor(signature)
-            .send()
-            .await
-            .map_err(|error| request.meaning(error))?;
+        self.send_body(&body, options.sha256.as_ref(), |signature| {
+            self.client
+                .put_object()
+                .bucket(&self.bucket)
+                .key(key.as_str())
+                .content_type(CONTENT_TYPE)
+                .set_if_none_match(options.if_absent.then(|| "*".to_owned()))
+                .set_tagging(wire::tagging(&options.tags))
+                .set_server_side_encryption(encryption.clone())
+                .set_ssekms_key_id(encryption_key.clone())
+                .set_storage_class(self.storage_class.clone())
+                .body(ByteStream::from(body.clone()))
+                .customize()
+                .interceptor(signature)
+                .send()
+        })
+        .await
+        .map_err(|error| request.meaning(error))?;
         Ok(())
     }
 
@@ -179,18 +183,19 @@ impl ObjectStore for S3Store {
         body: Bytes,
     ) -> Result<PartTag, StoreError> {
         let request = self.request("put part of", key.as_str());
-        let signature = self.signature(&body, None).await;
         let put = self
-            .client
-            .upload_part()
-            .bucket(&self.bucket)
-            .key(key.as_str())
-            .upload_id(&upload.0)
-            .part_number(i32::try_from(number).unwrap_or(i32::MAX))
-            .body(ByteStream::from(body))
-            .customize()
-            .interceptor(signature)
-            .send()
+            .send_body(&body, None, |signature| {
+                self.client
+                    .upload_part()
+                    .bucket(&self.bucket)
+                    .key(key.as_str())
+                    .upload_id(&upload.0)
+                    .part_number(i32::try_from(number).unwrap_or(i32::MAX))
+                    .body(ByteStream::from(body.clone()))
+                    .customize()
+                    .interceptor(signature)
+                    .send()
+            })
             .await
             .map_err(|error| request.meaning(error))?;
         let tag = put

@@ -42,6 +42,11 @@ pub(super) fn is_xml_text(key: &str) -> bool {
         .all(|character| matches!(character, ' '..='\u{FFFD}' | '\u{10000}'..))
 }
 
+/// The value of Content-MD5.
+pub(super) fn md5_of(body: &[u8]) -> String {
+    STANDARD.encode(Md5::digest(body))
+}
+
 /// Puts a Content-MD5 in place of the SDK's checksum header, which many stores do not know.
 #[derive(Debug)]
 pub(super) struct ContentMd5;
@@ -60,7 +65,7 @@ impl Intercept for ContentMd5 {
     ) -> Result<(), BoxError> {
         let request = context.request_mut();
         let body = request.body().bytes().ok_or("the body is not in memory")?;
-        let digest = STANDARD.encode(Md5::digest(body));
+        let digest = md5_of(body);
         let checksums: Vec<String> = request
             .headers()
             .iter()

@@ -1,5 +1,7 @@
 //! Requests as they go over the wire, and answers that no healthy server gives.
 
+mod md5;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::sync::mpsc::{self, Receiver};
