@@ -39,6 +39,8 @@ pub enum Kind {
     Cancelled,
     /// Anything else.
     Internal,
+    /// The store has no room left.
+    Full,
 }
 
 /// One row of the table.
@@ -66,7 +68,7 @@ const fn row(
     }
 }
 
-const TABLE: [Row; 15] = [
+const TABLE: [Row; 16] = [
     row(
         Kind::NotFound,
         "not-found",
@@ -171,6 +173,14 @@ const TABLE: [Row; 15] = [
         14,
         false,
         "This should not happen: please report it with the output of -v.",
+    ),
+    row(
+        Kind::Full,
+        "full",
+        15,
+        false,
+        "Give the store more room, or a larger quota: `cellarman expire` must itself write a \
+         little before it deletes.",
     ),
 ];
 

@@ -25,6 +25,9 @@ pub enum StoreErrorKind {
     /// The store said that there is no such object. Nothing else may become this.
     #[error("no such object")]
     NotFound,
+    /// The upload in parts is gone: somebody ended it, or dropped what was put of it.
+    #[error("no such upload any more")]
+    NoUpload,
     /// The bucket, container or directory is missing.
     #[error("no such bucket or directory")]
     NoContainer,
@@ -55,6 +58,9 @@ pub enum StoreErrorKind {
     /// No connection, or it broke, or the store failed inside.
     #[error("the store cannot be reached")]
     Unreachable,
+    /// The store, or what one may keep in it, is full.
+    #[error("the store is full")]
+    Full,
     /// The store does not know this request.
     #[error("the store does not support this")]
     Unsupported,
@@ -78,6 +84,14 @@ impl StoreError {
         self.kind == StoreErrorKind::NotFound
     }
 
+    /// Whether there is no such upload in parts, or no object that it could be of.
+    pub(super) fn is_no_upload(&self) -> bool {
+        matches!(
+            self.kind,
+            StoreErrorKind::NoUpload | StoreErrorKind::NotFound
+        )
+    }
+
     /// Whether the same request can succeed a moment later.
     pub fn is_retryable(&self) -> bool {
         self.kind().is_retryable()
@@ -89,12 +103,15 @@ impl Fault for StoreError {
         match self.kind {
             StoreErrorKind::NotFound => Kind::NotFound,
             StoreErrorKind::NoContainer => Kind::NoContainer,
-            StoreErrorKind::Exists | StoreErrorKind::Changed => Kind::Conflict,
+            StoreErrorKind::Exists | StoreErrorKind::Changed | StoreErrorKind::NoUpload => {
+                Kind::Conflict
+            }
             StoreErrorKind::Denied | StoreErrorKind::Expired | StoreErrorKind::ClockSkewed => {
                 Kind::Denied
             }
             StoreErrorKind::Throttled => Kind::Throttled,
             StoreErrorKind::Timeout | StoreErrorKind::Unreachable => Kind::Unreachable,
+            StoreErrorKind::Full => Kind::Full,
             StoreErrorKind::Unsupported => Kind::Unsupported,
             StoreErrorKind::Corrupt | StoreErrorKind::Range => Kind::Corrupt,
             StoreErrorKind::Config => Kind::Config,
@@ -105,6 +122,9 @@ impl Fault for StoreError {
 
     fn hint(&self) -> String {
         match self.kind {
+            StoreErrorKind::NoUpload => "See that no other process writes with this --server, and \
+                that no rule of the bucket ends uploads within hours; then run it again."
+                .to_owned(),
             StoreErrorKind::Expired => {
                 "Get new credentials where these came from, and run it again.".to_owned()
             }

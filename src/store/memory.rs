@@ -196,7 +196,7 @@ impl ObjectStore for MemoryStore {
             .uploads
             .get_mut(&upload.0)
             .filter(|upload| upload.key == *key)
-            .ok_or_else(|| failed("put part of", key, StoreErrorKind::NotFound))?;
+            .ok_or_else(|| failed("put part of", key, StoreErrorKind::NoUpload))?;
         let tag = format!("{number}-{}", body.len());
         // A copy: the caller's buffer is part of a bounded pool.
         upload.parts.insert(number, Bytes::copy_from_slice(&body));
@@ -216,7 +216,7 @@ impl ObjectStore for MemoryStore {
             .uploads
             .get(&upload.0)
             .filter(|upload| upload.key == *key)
-            .ok_or_else(|| failed(OPERATION, key, StoreErrorKind::NotFound))?;
+            .ok_or_else(|| failed(OPERATION, key, StoreErrorKind::NoUpload))?;
         let mut whole = BytesMut::new();
         let mut last = 0;
         for part in parts {

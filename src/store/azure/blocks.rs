@@ -42,7 +42,7 @@ impl Ended {
     /// Fails where the upload of that request was aborted.
     fn refuse(&self, request: &Request, upload: &UploadId) -> Result<(), StoreError> {
         if self.has(upload) {
-            return Err(request.explained(StoreErrorKind::NotFound, "the upload was aborted"));
+            return Err(request.explained(StoreErrorKind::NoUpload, "the upload was aborted"));
         }
         Ok(())
     }
@@ -87,7 +87,7 @@ impl AzureStore {
         match self.wire.send(&request, call).await {
             Ok(_) => Ok(()),
             // Whoever made the blob has dropped the blocks of all others with it.
-            Err(gone) if gone.is_not_found() && options.if_absent => match self.head(key).await {
+            Err(gone) if gone.is_no_upload() && options.if_absent => match self.head(key).await {
                 Ok(_) => Err(StoreError {
                     kind: StoreErrorKind::Exists,
                     ..gone

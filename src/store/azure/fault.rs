@@ -111,7 +111,8 @@ impl Answer {
             ("AuthenticationFailed" | "InvalidAuthenticationInfo", _) if self.has_expired() => {
                 StoreErrorKind::Expired
             }
-            ("BlobNotFound" | "InvalidBlockList", _) => StoreErrorKind::NotFound,
+            ("BlobNotFound", _) => StoreErrorKind::NotFound,
+            ("InvalidBlockList", _) => StoreErrorKind::NoUpload,
             ("ContainerNotFound" | "ResourceNotFound" | "ContainerDisabled", _) => {
                 StoreErrorKind::NoContainer
             }
@@ -235,7 +236,7 @@ mod tests {
             (404, "ContainerNotFound", StoreErrorKind::NoContainer),
             (404, "ResourceNotFound", StoreErrorKind::NoContainer),
             (404, "", StoreErrorKind::Unreachable),
-            (400, "InvalidBlockList", StoreErrorKind::NotFound),
+            (400, "InvalidBlockList", StoreErrorKind::NoUpload),
             (409, "BlobAlreadyExists", StoreErrorKind::Exists),
             (412, "ConditionNotMet", StoreErrorKind::Exists),
             (412, "LeaseIdMissing", StoreErrorKind::Denied),

@@ -99,6 +99,17 @@ fn absent(error: io::Error) -> io::Error {
     }
 }
 
+/// What is missing where a part is put or an upload completed is the upload.
+fn of_upload(error: StoreError) -> StoreError {
+    match error.kind {
+        StoreErrorKind::NotFound => StoreError {
+            kind: StoreErrorKind::NoUpload,
+            ..error
+        },
+        _ => error,
+    }
+}
+
 fn not_a_file() -> io::Error {
     io::ErrorKind::NotFound.into()
 }
@@ -222,6 +233,7 @@ impl ObjectStore for LocalStore {
             uploads::put_part(root, &upload, number, &body)
         })
         .await
+        .map_err(of_upload)
     }
 
     async fn complete_upload(
@@ -240,6 +252,7 @@ impl ObjectStore for LocalStore {
             uploads::complete(root, (&target, place), &upload, &parts)
         })
         .await
+        .map_err(of_upload)
     }
 
     async fn abort_upload(&self, key: &ObjectKey, upload: &UploadId) -> Result<(), StoreError> {

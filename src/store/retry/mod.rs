@@ -348,7 +348,7 @@ impl ObjectStore for Retrying {
         match answered.value {
             // An upload that is gone after an unheard answer was completed by it, or aborted by
             // somebody: whether what is there is its object, only the caller can tell.
-            Err(error) if error.is_not_found() && answered.is_repeated => {
+            Err(error) if error.is_no_upload() && answered.is_repeated => {
                 match self.head(key).await {
                     Ok(_) => Err(StoreError {
                         kind: StoreErrorKind::Exists,

@@ -219,10 +219,10 @@ async fn an_upload_that_is_gone_without_an_object_fails() {
         ),
         Fault::next(
             Call::CompleteUpload,
-            Trouble::Fails(StoreErrorKind::NotFound),
+            Trouble::Fails(StoreErrorKind::NoUpload),
         ),
     ]);
-    assert_eq!(kind_of(uploaded(&bed).await), StoreErrorKind::NotFound);
+    assert_eq!(kind_of(uploaded(&bed).await), StoreErrorKind::NoUpload);
 }
 
 #[tokio::test]

@@ -67,9 +67,7 @@ impl Answer {
                     None => "the bucket is in another region".to_owned(),
                 });
             }
-            "XMinioStorageFull" => {
-                "the store has no space left: give it more, or delete what it holds"
-            }
+            "NoSuchUpload" => "it was aborted meanwhile, or completed by another process",
             "InvalidObjectState" => "the object is in an archive class and must be thawed first",
             NAME_REFUSED => "this service has no such keys: not with doubled slashes, for one",
             _ => return None,
@@ -91,7 +89,10 @@ impl Answer {
     fn kind(&self) -> StoreErrorKind {
         let code = self.code.as_deref().unwrap_or_default();
         match (code, self.status) {
-            ("NoSuchKey" | "NoSuchUpload", _) => StoreErrorKind::NotFound,
+            ("NoSuchKey", _) => StoreErrorKind::NotFound,
+            ("NoSuchUpload", _) => StoreErrorKind::NoUpload,
+            ("XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" | "QuotaExceeded", _)
+            | (_, 507) => StoreErrorKind::Full,
             ("NoSuchBucket", _) => StoreErrorKind::NoContainer,
             // Another request for the key was under way: asked again, it says who won.
             ("ConditionalRequestConflict" | "OperationAborted", _) => StoreErrorKind::Throttled,
@@ -125,6 +126,8 @@ impl Answer {
             }
             ("RequestTimeTooSkewed" | "RequestExpired", _) => StoreErrorKind::ClockSkewed,
             ("InvalidToken", _) | (_, 401 | 403) => StoreErrorKind::Denied,
+            ("InvalidTag", _) => StoreErrorKind::Config,
+            (code, 400..=499) if code.starts_with("KMS.") => StoreErrorKind::Config,
             // A 404 without S3's own reason comes from something in between: nothing is known of
             // the key. A failure under a status of success is one of the service inside.
             (_, 200..=299 | 404 | 500..) => StoreErrorKind::Unreachable,
@@ -271,7 +274,11 @@ mod tests {
         for (status, code, kind) in [
             (404, "NoSuchKey", StoreErrorKind::NotFound),
             (404, "NoSuchBucket", StoreErrorKind::NoContainer),
-            (404, "NoSuchUpload", StoreErrorKind::NotFound),
+            (404, "NoSuchUpload", StoreErrorKind::NoUpload),
+            (507, "XMinioStorageFull", StoreErrorKind::Full),
+            (507, "", StoreErrorKind::Full),
+            (400, "XMinioAdminBucketQuotaExceeded", StoreErrorKind::Full),
+            (403, "QuotaExceeded", StoreErrorKind::Full),
             (404, "", StoreErrorKind::Unreachable),
             (404, "NotFound", StoreErrorKind::Unreachable),
             (412, "", StoreErrorKind::Exists),
@@ -294,6 +301,8 @@ mod tests {
             (405, "", StoreErrorKind::Unsupported),
             (200, "InternalError", StoreErrorKind::Unreachable),
             (200, "SlowDown", StoreErrorKind::Throttled),
+            (400, "KMS.NotFoundException", StoreErrorKind::Config),
+            (400, "InvalidTag", StoreErrorKind::Config),
             (400, "EntityTooLarge", StoreErrorKind::Other),
         ] {
             assert_eq!(answer(status, code).kind(), kind, "{status} {code}");

@@ -251,7 +251,7 @@ impl ObjectStore for S3Store {
             .send()
             .await;
         match aborted.map_err(|error| request.meaning(error)) {
-            Err(error) if !error.is_not_found() => Err(error),
+            Err(error) if !error.is_no_upload() => Err(error),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cellarman::fault::Kind;
 
-const KINDS: [(Kind, &str); 15] = [
+const KINDS: [(Kind, &str); 16] = [
     (Kind::NotFound, "not found"),
     (Kind::Usage, "usage"),
     (Kind::Config, "configuration"),
@@ -21,6 +21,7 @@ const KINDS: [(Kind, &str); 15] = [
     (Kind::Unsupported, "does not support"),
     (Kind::Cancelled, "interrupted"),
     (Kind::Internal, "internal"),
+    (Kind::Full, "full"),
 ];
 
 /// The table's cells in pairs: a code and what it means.

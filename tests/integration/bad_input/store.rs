@@ -236,6 +236,33 @@ fn a_service_that_refuses_is_quoted_with_what_to_do() {
 }
 
 #[test]
+fn a_store_that_is_full_is_told_at_once() {
+    let host = or_not_run!(Host::new());
+    let service = Endpoint::start(|request| match request.method.as_str() {
+        "PUT" => Response::xml(
+            507,
+            "<Error><Code>XMinioStorageFull</Code><Message>No.</Message></Error>",
+        ),
+        _ if request.query().is_empty() || request.path().contains("archive.json") => {
+            Response::xml(404, "<Error><Code>NoSuchKey</Code></Error>")
+        }
+        _ => Response::xml(
+            200,
+            "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>",
+        ),
+    });
+    let endpoint = service.url();
+    let store = ["--store", "s3://cellar/x", "--endpoint-url", &endpoint];
+    let program = host.with_store(&store, &some_credentials());
+    let ended = program.run(&["wal", "archive", &host.wal.display().to_string()]);
+    let words = ["cellar", "the store is full", "Give the store more room"];
+    assert_refused(&ended, Kind::Full, &words);
+    let requests = service.requests();
+    let puts = requests.iter().filter(|request| request.method == "PUT");
+    assert_eq!(puts.count(), 1, "it is full a moment later as well");
+}
+
+#[test]
 fn a_connection_that_ends_before_the_answer_is_tried_again() {
     let host = or_not_run!(Host::new());
     let asked = AtomicU32::new(0);

@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 use secrecy::SecretString;
 
 use super::*;
+use crate::fault::{Fault, Kind};
 use crate::store::config::S3Credentials;
 
 /// A server that gives the scripted answers in turn, one per connection.
@@ -291,6 +292,22 @@ async fn a_body_is_signed_over_plain_http_alone() {
         format!("{signature:?}").contains("UnsignedPayload"),
         "{signature:?}"
     );
+}
+
+#[tokio::test]
+async fn an_upload_that_is_gone_is_no_missing_backup() {
+    let gone = || refusal("404 Not Found", "NoSuchUpload");
+    let stub = Stub::answering(vec![gone(), gone(), gone()]).await;
+    let (key, upload) = (key(), UploadId("u".to_owned()));
+    let options = PutOptions::default();
+    let put = stub.store.put_part(&key, &upload, 1, "body".into()).await;
+    let complete = stub.store.complete_upload(&key, &upload, &[], &options);
+    for error in [put.unwrap_err(), complete.await.unwrap_err()] {
+        assert_eq!(error.kind, StoreErrorKind::NoUpload);
+        assert_eq!(error.kind(), Kind::Conflict);
+        assert!(!error.hint().contains("backup list"), "{}", error.hint());
+    }
+    stub.store.abort_upload(&key, &upload).await.unwrap();
 }
 
 #[tokio::test]
