@@ -91,6 +91,42 @@ async fn a_managed_identity_gives_one_token_for_many_requests() {
     assert!(resource.contains("storage.azure.com"), "{resource}");
 }
 
+/// Takes tokens but for the first ones, so many of them.
+fn refusing_tokens(refused: usize) -> Endpoint {
+    Endpoint::start(move |request| {
+        let token = request.header("authorization").unwrap_or_default();
+        let is_refused = (0..refused).any(|number| token == format!("Bearer token-{number}"));
+        if is_refused {
+            Response::new(401).header("x-ms-error-code", "InvalidAuthenticationInfo")
+        } else {
+            Response::new(201)
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_asked_for_again_once() {
+    for (refused, tokens, outcome) in [(1, 2, None), (9, 2, Some(StoreErrorKind::Denied))] {
+        let (service, storage) = (identity_service(), refusing_tokens(refused));
+        let identity = AzureCredentials::ManagedIdentity {
+            client_id: None,
+            endpoint_url: Some(url_of(&service, "/token")),
+        };
+        let store = AzureStore::new(&config(&storage, identity)).unwrap();
+        let first = put(&store).await;
+        assert_eq!(first.err().map(|error| error.kind), outcome);
+        assert_eq!(service.requests().len(), tokens);
+        if outcome.is_none() {
+            put(&store).await.unwrap();
+            assert_eq!(service.requests().len(), tokens, "the new one is kept");
+        }
+    }
+    let storage = Endpoint::start(|_| Response::new(401));
+    let store = AzureStore::new(&config(&storage, key())).unwrap();
+    assert_eq!(put(&store).await.unwrap_err().kind, StoreErrorKind::Denied);
+    assert_eq!(storage.requests().len(), 1, "a key stays what it is");
+}
+
 #[tokio::test]
 async fn a_workload_identity_exchanges_the_files_token() {
     let service = identity_service();

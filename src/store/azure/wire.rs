@@ -1,8 +1,10 @@
 //! Requests as Azure takes them: addresses, headers, signatures.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
-use http::{Method, Request as HttpRequest, Response, Uri};
+use http::{Method, Request as HttpRequest, Response, StatusCode, Uri};
 use object_store::azure::{AzureAuthorizer, AzureCredential, AzureCredentialProvider};
 use object_store::client::HttpRequestBody;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -30,12 +32,14 @@ const VERSION: &str = "2023-11-03";
 /// Sends signed requests to one container.
 pub(super) struct Wire {
     http: HttpClient,
-    credentials: AzureCredentialProvider,
-    account: String,
+    config: AzureConfig,
+    /// What gives credentials, and keeps a token until shortly before its end.
+    provider: Mutex<AzureCredentialProvider>,
     container_url: String,
 }
 
 /// One request, not yet signed.
+#[derive(Clone)]
 pub(super) struct Call<'a> {
     method: Method,
     key: Option<&'a ObjectKey>,
@@ -118,35 +122,72 @@ impl Wire {
     pub(super) fn new(config: &AzureConfig) -> Result<Self, StoreError> {
         Ok(Self {
             http: HttpClient::new(Trust::of_store(config.ca_bundle.as_deref())),
-            credentials: credentials::provider(config)?,
-            account: config.account.clone(),
+            provider: Mutex::new(credentials::provider(config)?),
             container_url: location(config),
+            config: config.clone(),
         })
     }
 
-    /// Sends the call, and gives the answer if it is one of success.
+    /// Sends the call, and gives the answer if it is one of success. A token that is refused is
+    /// asked for again once: it may have been withdrawn, or the machine may have slept.
     pub(super) async fn send(
         &self,
         request: &Request,
         call: Call<'_>,
     ) -> Result<Response<ResponseBody>, StoreError> {
-        let signed = self.signed(request, call).await?;
-        let answer = self.http.send(signed).await;
-        let answer = answer.map_err(|error| request.unanswered(error))?;
+        if let Some(key) = call.key.filter(|key| !is_name(key.as_str())) {
+            return Err(refused(request, key));
+        }
+        let provider = Arc::clone(&self.provider());
+        let credential = credential_of(&provider, request).await?;
+        let mut answer = self.send_as(request, call.clone(), &credential).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED
+            && matches!(*credential, AzureCredential::BearerToken(_))
+        {
+            let provider = self.without_token(&provider)?;
+            let credential = credential_of(&provider, request).await?;
+            answer = self.send_as(request, call, &credential).await?;
+        }
         if answer.status().is_success() {
             return Ok(answer);
         }
         Err(fault::meaning(request, answer).await)
     }
 
-    async fn signed(
+    fn provider(&self) -> MutexGuard<'_, AzureCredentialProvider> {
+        self.provider.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What gives credentials after `refused` gave a bad one: the one that somebody else has put in
+    /// its place already, or one that keeps no token yet.
+    fn without_token(
+        &self,
+        refused: &AzureCredentialProvider,
+    ) -> Result<AzureCredentialProvider, StoreError> {
+        let mut provider = self.provider();
+        if Arc::ptr_eq(&provider, refused) {
+            *provider = credentials::provider(&self.config)?;
+        }
+        Ok(Arc::clone(&provider))
+    }
+
+    async fn send_as(
         &self,
         request: &Request,
         call: Call<'_>,
+        credential: &AzureCredential,
+    ) -> Result<Response<ResponseBody>, StoreError> {
+        let signed = self.signed(request, call, credential)?;
+        let answer = self.http.send(signed).await;
+        answer.map_err(|error| request.unanswered(error))
+    }
+
+    fn signed(
+        &self,
+        request: &Request,
+        call: Call<'_>,
+        credential: &AzureCredential,
     ) -> Result<HttpRequest<Bytes>, StoreError> {
-        if let Some(key) = call.key.filter(|key| !is_name(key.as_str())) {
-            return Err(refused(request, key));
-        }
         let malformed = |error: http::Error| {
             request.explained(StoreErrorKind::Config, format!("no such request: {error}"))
         };
@@ -164,21 +205,29 @@ impl Wire {
         }
         // The body takes no part in the signature.
         let mut unsigned = building.body(HttpRequestBody::empty()).map_err(malformed)?;
-        let credential = self.credentials.get_credential().await;
-        let credential = credential.map_err(|error| fault::without_credentials(request, &error))?;
-        if let AzureCredential::BearerToken(token) = &*credential {
-            visible(token).map_err(|_| {
-                request.explained(
-                    StoreErrorKind::Denied,
-                    "the token is no token: odd characters",
-                )
-            })?;
-        }
-        AzureAuthorizer::new(&credential, &self.account)
+        AzureAuthorizer::new(credential, &self.config.account)
             .try_authorize(&mut unsigned)
             .map_err(|error| request.explained(StoreErrorKind::Config, error.to_string()))?;
         Ok(unsigned.map(|_| call.body))
     }
+}
+
+/// A credential that can be sent.
+async fn credential_of(
+    provider: &AzureCredentialProvider,
+    request: &Request,
+) -> Result<Arc<AzureCredential>, StoreError> {
+    let credential = provider.get_credential().await;
+    let credential = credential.map_err(|error| fault::without_credentials(request, &error))?;
+    if let AzureCredential::BearerToken(token) = &*credential {
+        visible(token).map_err(|_| {
+            request.explained(
+                StoreErrorKind::Denied,
+                "the token is no token: odd characters",
+            )
+        })?;
+    }
+    Ok(credential)
 }
 
 /// Whether a blob can have that name: Azure takes backslashes for slashes and walks along dots.
