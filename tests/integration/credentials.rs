@@ -308,11 +308,10 @@ fn the_agent_of_a_pod_hands_out_credentials() {
     assert!(bed.store.take_requests().is_empty(), "nothing is unsigned");
 }
 
-#[test]
-fn the_metadata_service_of_an_instance_hands_out_credentials() {
+/// The metadata service of an instance with a role.
+fn metadata_service() -> Endpoint {
     const PLACE: &str = "/latest/meta-data/iam/security-credentials/";
-    let bed = Bed::new();
-    let service = Endpoint::start(|request| {
+    Endpoint::start(|request| {
         let path = request.path();
         if request.method == "PUT" && path == "/latest/api/token" {
             return Response::with_body(200, "text/plain", "session")
@@ -326,7 +325,13 @@ fn the_metadata_service_of_an_instance_hands_out_credentials() {
             Some("backup-role") => Response::json(200, &document()),
             _ => Response::new(404),
         }
-    });
+    })
+}
+
+#[test]
+fn the_metadata_service_of_an_instance_hands_out_credentials() {
+    let bed = Bed::new();
+    let service = metadata_service();
     let url = service.url();
     let instance = [
         ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str()),
@@ -341,6 +346,22 @@ fn the_metadata_service_of_an_instance_hands_out_credentials() {
     );
     let first = "x-aws-ec2-metadata-token-ttl-seconds";
     assert!(token.header(first).is_some(), "a token of version 2");
+}
+
+#[test]
+fn the_metadata_service_is_asked_without_the_proxy() {
+    let (bed, service) = (Bed::new(), metadata_service());
+    let proxy = Endpoint::start(|_| Response::new(403));
+    let store = format!("http://localhost:{}", bed.store.port());
+    let instance = [
+        ("AWS_ENDPOINT_URL_S3", store.as_str()),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &service.url()),
+        ("AWS_REGION", "eu-west-1"),
+        ("HTTP_PROXY", &proxy.url()),
+        ("NO_PROXY", "localhost"),
+    ];
+    bed.signs_with(&instance, TEMPORARY, "eu-west-1");
+    assert!(!service.requests().is_empty() && proxy.requests().is_empty());
 }
 
 #[test]

@@ -47,12 +47,16 @@ fn google(valid_from: u32) -> Endpoint {
 
 /// Lists the backups of an empty bucket, with these variables.
 fn list(scratch: &Scratch, google: &Endpoint, variables: &[(&str, &str)]) -> Ended {
+    list_at(scratch, &google.url(), variables)
+}
+
+fn list_at(scratch: &Scratch, url: &str, variables: &[(&str, &str)]) -> Ended {
     let variables: Vec<_> = variables
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
     Program::built(env!("CARGO_BIN_EXE_cellarman"), scratch)
-        .with_arguments(&["--store", "gs://cellar/p", "--endpoint-url", &google.url()])
+        .with_arguments(&["--store", "gs://cellar/p", "--endpoint-url", url])
         .with_arguments(&["--server", "main"])
         .with_environment(&variables)
         .run(&["backup", "list"])
@@ -166,6 +170,24 @@ fn a_machine_is_asked_for_its_token() {
         asked[0].path(),
         "/computeMetadata/v1/instance/service-accounts/default/token"
     );
+}
+
+#[test]
+fn a_machine_is_asked_for_its_token_without_the_proxy() {
+    let (scratch, google) = (scratch(), google(1));
+    let proxy = Endpoint::start(|_| Response::new(403));
+    let host = format!("127.0.0.1:{}", google.port());
+    let variables = [
+        ("GCE_METADATA_HOST", host.as_str()),
+        ("HTTP_PROXY", &proxy.url()),
+        ("NO_PROXY", "localhost"),
+    ];
+    let store = format!("http://localhost:{}", google.port());
+    list_at(&scratch, &store, &variables).ok();
+    assert_eq!(asked_for_tokens(&google).len(), 1);
+    assert!(proxy.requests().is_empty());
+    list_at(&scratch, &google.url(), &variables).exits_with(5);
+    assert!(!proxy.requests().is_empty(), "the store is asked by it");
 }
 
 #[test]

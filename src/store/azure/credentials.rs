@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use super::location;
 use crate::store::config::{AzureConfig, AzureCredentials};
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::http::{CredentialConnector, HttpClient, Trust};
+use crate::store::http::{CredentialConnector, HttpClient};
 use crate::store::request::Request;
 
 /// What gives credentials for that configuration. Asks nobody yet.
@@ -57,7 +57,7 @@ fn by_token(
     config: &AzureConfig,
     credentials: &AzureCredentials,
 ) -> object_store::Result<AzureCredentialProvider> {
-    let trust = Trust::of_credentials(config.ca_bundle.as_deref());
+    let http = HttpClient::for_credentials(config.ca_bundle.as_deref());
     let once = RetryConfig {
         max_retries: 0,
         ..RetryConfig::default()
@@ -66,7 +66,7 @@ fn by_token(
         .with_account(&config.account)
         .with_container_name(&config.container)
         .with_retry(once)
-        .with_http_connector(CredentialConnector(HttpClient::new(trust)));
+        .with_http_connector(CredentialConnector(http));
     let authority = match credentials {
         AzureCredentials::ClientSecret {
             tenant_id,

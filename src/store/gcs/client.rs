@@ -59,11 +59,13 @@ impl Client {
     pub(super) fn new(config: &GcsConfig) -> Self {
         let given = config.endpoint_url.as_ref().map(url::Url::as_str);
         let bundle = config.ca_bundle.as_deref();
-        let credentials_http = HttpClient::new(Trust::of_credentials(bundle));
         Self {
             http: HttpClient::new(Trust::of_store(bundle)),
             root: given.unwrap_or(ROOT).trim_end_matches('/').to_owned(),
-            tokens: TokenSource::new(credentials_http, config.credentials.clone()),
+            tokens: TokenSource::new(
+                HttpClient::for_credentials(bundle),
+                config.credentials.clone(),
+            ),
         }
     }
 

@@ -306,11 +306,10 @@ fn refusal(place: &str, status: u16, body: &[u8]) -> TokenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::http::Trust;
 
     #[tokio::test]
     async fn a_request_for_a_token_that_hangs_is_given_up_and_made_again() {
-        let http = HttpClient::new(Trust::of_credentials(None));
+        let http = HttpClient::for_credentials(None);
         let credentials = GcsCredentials::ServiceAccount {
             account: "a".to_owned(),
             key_id: None,

@@ -8,6 +8,7 @@ mod body;
 mod chunks;
 mod credentials;
 mod error;
+mod nearby;
 mod words;
 
 use std::fmt;
@@ -20,12 +21,13 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Connector, ConnectorBuilder};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings};
 use aws_smithy_types::body::SdkBody;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 
 pub(super) use body::ResponseBody;
 pub(super) use chunks::Chunks;
 pub(super) use credentials::CredentialConnector;
 pub(super) use error::HttpError;
+pub(super) use nearby::is_nearby;
 pub(super) use words::{explained_trust, innermost, is_trust_failure};
 
 /// How long a connection may take, TLS included.
@@ -39,8 +41,11 @@ pub(super) struct HttpClient {
 
 struct Inner {
     trust: Trust,
+    is_for_credentials: bool,
     plain: OnceLock<Connector>,
     secure: OnceLock<Connector>,
+    /// Goes by no proxy.
+    direct: OnceLock<Connector>,
 }
 
 /// Whose certificates a client accepts.
@@ -62,7 +67,7 @@ impl Trust {
     }
 
     /// What the endpoints that give credentials for a store are trusted by.
-    pub(super) fn of_credentials(ca_bundle: Option<&[u8]>) -> Self {
+    fn of_credentials(ca_bundle: Option<&[u8]>) -> Self {
         ca_bundle.map_or(Self::Host, |pem| Self::BundleAndHost(pem.to_vec()))
     }
 
@@ -90,11 +95,23 @@ impl fmt::Debug for HttpClient {
 impl HttpClient {
     /// A client. Certificates are read at the first request over TLS, and not at all without one.
     pub(super) fn new(trust: Trust) -> Self {
+        Self::with(trust, false)
+    }
+
+    /// A client for the endpoints that give credentials for a store with this bundle. Metadata
+    /// services are asked without a proxy.
+    pub(super) fn for_credentials(ca_bundle: Option<&[u8]>) -> Self {
+        Self::with(Trust::of_credentials(ca_bundle), true)
+    }
+
+    fn with(trust: Trust, is_for_credentials: bool) -> Self {
         Self {
             inner: Arc::new(Inner {
                 trust,
+                is_for_credentials,
                 plain: OnceLock::new(),
                 secure: OnceLock::new(),
+                direct: OnceLock::new(),
             }),
         }
     }
@@ -106,22 +123,27 @@ impl HttpClient {
         &self,
         request: Request<impl Into<SdkBody>>,
     ) -> Result<Response<ResponseBody>, HttpError> {
-        let is_plain = request.uri().scheme_str() == Some("http");
+        let connector = self.connector(request.uri());
         let request = request.map(Into::into);
         let request = request.try_into().map_err(HttpError::malformed)?;
-        let answer = self.connector(is_plain).call(request).await;
+        let answer = connector.call(request).await;
         let answer = answer.map_err(|error| HttpError::of_connector(&error))?;
         let answer = answer.try_into_http1x().map_err(HttpError::malformed)?;
         Ok(answer.map(ResponseBody::new))
     }
 
-    fn connector(&self, is_plain: bool) -> &Connector {
+    fn connector(&self, uri: &Uri) -> &Connector {
         let inner = &self.inner;
-        if is_plain {
-            inner.plain.get_or_init(|| builder().build_http())
+        let is_plain = uri.scheme_str() == Some("http");
+        if is_plain && inner.is_for_credentials && is_nearby(uri) {
+            let direct = || builder(ProxyConfig::disabled()).build_http();
+            inner.direct.get_or_init(direct)
+        } else if is_plain {
+            let plain = || builder(ProxyConfig::from_env()).build_http();
+            inner.plain.get_or_init(plain)
         } else {
             inner.secure.get_or_init(|| {
-                builder()
+                builder(ProxyConfig::from_env())
                     .tls_provider(Provider::Rustls(CryptoMode::Ring))
                     .tls_context(inner.trust.context())
                     .build()
@@ -130,11 +152,11 @@ impl HttpClient {
     }
 }
 
-fn builder() -> ConnectorBuilder {
+fn builder(proxy: ProxyConfig) -> ConnectorBuilder {
     let settings = HttpConnectorSettings::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .build();
     Connector::builder()
-        .proxy_config(ProxyConfig::from_env())
+        .proxy_config(proxy)
         .connector_settings(settings)
 }

@@ -18,9 +18,16 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Connector, ConnectorBuilder};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+    http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use secrecy::ExposeSecret;
 
 use crate::store::config::{Addressing, S3Config, S3Credentials};
+use crate::store::http::is_nearby;
 
 /// How long a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,7 +82,7 @@ pub(super) fn chain(credentials: &S3Credentials) -> Option<String> {
 /// What the host's own configuration says: credentials, and the region if nobody else knows it.
 async fn from_chain(config: &S3Config, profile: Option<&str>) -> Builder {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(https_client(config, true))
+        .http_client(credentials_client(config))
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);
@@ -141,11 +148,53 @@ fn is_path_style(config: &S3Config) -> bool {
 /// Plain HTTP where the endpoint is: then no certificates are read at all.
 fn http_client(config: &S3Config) -> SharedHttpClient {
     if config.is_plain_http() {
-        aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, _| {
-            connector_builder(settings.cloned()).build_http()
-        })
+        plain_client(ProxyConfig::from_env())
     } else {
         https_client(config, false)
+    }
+}
+
+fn plain_client(proxy: ProxyConfig) -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, _| {
+        connector_builder(settings.cloned(), proxy.clone()).build_http()
+    })
+}
+
+/// For the endpoints that give credentials. Metadata services are asked without a proxy.
+fn credentials_client(config: &S3Config) -> SharedHttpClient {
+    let direct = plain_client(ProxyConfig::disabled());
+    let by_proxy = https_client(config, true);
+    http_client_fn(move |settings, components| {
+        SharedHttpConnector::new(ByPlace {
+            direct: direct.clone(),
+            by_proxy: by_proxy.clone(),
+            settings: settings.clone(),
+            components: components.clone(),
+        })
+    })
+}
+
+/// Chooses a client by where a request goes. The clients keep their connections.
+#[derive(Debug)]
+struct ByPlace {
+    direct: SharedHttpClient,
+    by_proxy: SharedHttpClient,
+    settings: HttpConnectorSettings,
+    components: RuntimeComponents,
+}
+
+impl HttpConnector for ByPlace {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let uri = request.uri();
+        let is_direct =
+            uri.starts_with("http://") && uri.parse::<http::Uri>().is_ok_and(|uri| is_nearby(&uri));
+        let client = if is_direct {
+            &self.direct
+        } else {
+            &self.by_proxy
+        };
+        let connector = client.http_connector(&self.settings, &self.components);
+        connector.call(request)
     }
 }
 
@@ -162,7 +211,7 @@ fn https_client(config: &S3Config, and_native: bool) -> SharedHttpClient {
         .build()
         .expect("a context of this provider always builds");
     aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, _| {
-        connector_builder(settings.cloned())
+        connector_builder(settings.cloned(), ProxyConfig::from_env())
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .tls_context(context.clone())
             .build()
@@ -170,9 +219,10 @@ fn https_client(config: &S3Config, and_native: bool) -> SharedHttpClient {
 }
 
 fn connector_builder(
-    settings: Option<aws_smithy_runtime_api::client::http::HttpConnectorSettings>,
+    settings: Option<HttpConnectorSettings>,
+    proxy: ProxyConfig,
 ) -> ConnectorBuilder {
-    let mut builder = Connector::builder().proxy_config(ProxyConfig::from_env());
+    let mut builder = Connector::builder().proxy_config(proxy);
     builder.set_connector_settings(settings);
     builder
 }
