@@ -191,6 +191,28 @@ fn a_machine_is_asked_for_its_token_without_the_proxy() {
 }
 
 #[test]
+fn a_service_that_takes_nothing_of_the_end_is_not_asked_without_a_pause() {
+    let google = Endpoint::start(|request| match request.method.as_str() {
+        "POST" => Response::json(200, "{}").header("location", "/u?upload_id=1"),
+        _ => Response::new(308),
+    });
+    let config = StoreConfig::Gcs(Box::new(bucket(&google)));
+    let completed = runtime().block_on(async {
+        let store = open_with(&config, RetryPolicy::ONCE)
+            .await
+            .expect("it opens");
+        let (key, put) = (ObjectKey::new("k"), PutOptions::default());
+        let upload = store.begin_upload(&key, &put).await.expect("it begins");
+        let part = store.put_part(&key, &upload, 1, "bytes".into()).await;
+        let part = part.expect("the part is kept");
+        store.complete_upload(&key, &upload, &[part], &put).await
+    });
+    let kind = completed.expect_err("nothing is stored").kind;
+    assert_eq!(kind, StoreErrorKind::Unreachable);
+    assert_eq!(google.requests().len(), 2, "its beginning and its end");
+}
+
+#[test]
 fn a_token_that_is_refused_is_asked_for_again_once() {
     let (scratch, google) = (scratch(), google(2));
     let key = account_key(&scratch, &google);

@@ -133,10 +133,7 @@ impl GcsStore {
             place = match next {
                 _ if next > place && next <= outgoing.end() => next,
                 // It may take less than it was sent, and nothing for once.
-                _ if next == place => {
-                    let text = "the service took none of the bytes";
-                    return Err(request.explained(StoreErrorKind::Unreachable, text));
-                }
+                _ if next == place => return Err(took_nothing(request)),
                 _ => return Err(misunderstood(request)),
             };
         }
@@ -179,6 +176,7 @@ impl GcsStore {
         let mut place = tail.begin;
         let stored = loop {
             let is_question = place == total || session.progress().is_unsure;
+            let before = place;
             let (range, chunks) = if is_question {
                 (format!("bytes */{total}"), Vec::new())
             } else {
@@ -191,6 +189,10 @@ impl GcsStore {
                 // Said of all bytes, it would go round for ever.
                 Said::Has(next) if (tail.begin..total).contains(&next) => place = next,
                 Said::Has(_) => return Err(misunderstood(&request)),
+            }
+            // Whoever asks again waits before, and asks what is there.
+            if !is_question && place <= before {
+                return Err(took_nothing(&request));
             }
             session.progress().is_unsure = false;
         };
@@ -288,7 +290,7 @@ impl GcsStore {
         let session = sessions.get(&upload.0).filter(|found| found.key == *key);
         session.cloned().ok_or_else(|| {
             let text = "no such upload of this process";
-            request.explained(StoreErrorKind::NotFound, text)
+            request.explained(StoreErrorKind::NoUpload, text)
         })
     }
 
@@ -355,12 +357,22 @@ fn bytes_had(headers: &HeaderMap) -> u64 {
         .map_or(0, |last: u64| last.saturating_add(1))
 }
 
-/// A session that is gone is no missing object: nothing must be concluded from it.
+/// A session that is gone is no missing object: nothing must be concluded from it, least of all
+/// at its end, where it may have stored other bytes.
 fn session_refused(request: &Request, answer: Answer) -> StoreError {
-    if matches!(answer.status, 404 | 410) && !answer.is_no_bucket() {
-        return request.caused(StoreErrorKind::Other, answer);
+    if !matches!(answer.status, 404 | 410) || answer.is_no_bucket() {
+        return answer.of(request);
     }
-    answer.of(request)
+    let kind = match request.operation {
+        "put part of" => StoreErrorKind::NoUpload,
+        _ => StoreErrorKind::Other,
+    };
+    request.caused(kind, answer)
+}
+
+fn took_nothing(request: &Request) -> StoreError {
+    let text = "the service took none of the bytes";
+    request.explained(StoreErrorKind::Unreachable, text)
 }
 
 fn misunderstood(request: &Request) -> StoreError {
