@@ -230,6 +230,8 @@ pub enum GcsCredentials {
         /// Where tokens are given.
         token_url: Url,
     },
+    /// Whoever another authority vouches for (workload identity federation).
+    Federated(Box<GcsFederation>),
     /// What the metadata service of the machine, or of GKE, gives.
     Metadata {
         /// Where it answers; its usual place when absent.
@@ -237,4 +239,30 @@ pub enum GcsCredentials {
     },
     /// Nobody: for emulators.
     Anonymous,
+}
+
+/// A token of another authority's, such as Kubernetes, exchanged for one of Google's.
+#[derive(Debug, Clone)]
+pub struct GcsFederation {
+    /// The pool and provider that know the authority.
+    pub audience: String,
+    /// What kind of token it is.
+    pub token_type: String,
+    /// The file that the authority keeps it in.
+    pub token_file: PathBuf,
+    /// The field that it is, where the file is a JSON document.
+    pub token_field: Option<String>,
+    /// Where it is exchanged.
+    pub token_url: Url,
+    /// The service account to act as, where that is not the authority's own word for whoever asks.
+    pub account: Option<GcsFederatedAccount>,
+}
+
+/// A service account that somebody federated acts as.
+#[derive(Debug, Clone)]
+pub struct GcsFederatedAccount {
+    /// Where its tokens are given.
+    pub url: Url,
+    /// How long its tokens are good.
+    pub lifetime: Duration,
 }

@@ -190,6 +190,80 @@ fn a_machine_is_asked_for_its_token_without_the_proxy() {
     assert!(!proxy.requests().is_empty(), "the store is asked by it");
 }
 
+/// Exchanges the token of Kubernetes for one of its own, and that for the service account's, and
+/// lists an empty bucket for the latter.
+fn federation() -> Endpoint {
+    Endpoint::start(|request| {
+        let token = request.header("authorization").unwrap_or_default();
+        let subject = request.form_value("subject_token");
+        match (request.path(), token) {
+            ("/sts/token", _) if subject.as_deref() == Some("from.kubernetes") => {
+                Response::json(200, r#"{"access_token": "federated", "expires_in": 3600}"#)
+            }
+            ("/sts/token", _) => Response::json(
+                400,
+                r#"{"error": "invalid_grant", "error_description": "The subject token is odd."}"#,
+            ),
+            ("/v1/backup:generateAccessToken", "Bearer federated") => Response::json(
+                200,
+                r#"{"accessToken": "of-account", "expireTime": "2099-01-01T00:00:00Z"}"#,
+            ),
+            (_, "Bearer of-account") => Response::json(200, "{}"),
+            _ => Response::json(401, REFUSED),
+        }
+    })
+}
+
+#[test]
+fn a_token_of_kubernetes_becomes_a_service_accounts() {
+    let (scratch, google) = (scratch(), federation());
+    let token = scratch.write("token", r#"{"id": "from.kubernetes"}"#);
+    let key = key_file(
+        &scratch,
+        &serde_json::json!({
+            "type": "external_account", "audience": "//iam/providers/p",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": format!("{}/sts/token", google.url()),
+            "credential_source": {
+                "file": token, "format": {"type": "json", "subject_token_field_name": "id"},
+            },
+            "service_account_impersonation_url":
+                format!("{}/v1/backup:generateAccessToken", google.url()),
+            "service_account_impersonation": {"token_lifetime_seconds": 1800},
+        }),
+    );
+    let variables = [("GOOGLE_APPLICATION_CREDENTIALS", key.as_str())];
+    list(&scratch, &google, &variables).ok();
+    let requests = google.requests();
+    let [exchange, account, ..] = requests.as_slice() else {
+        unreachable!("two tokens are asked for: {requests:?}");
+    };
+    for (name, value) in [
+        (
+            "grant_type",
+            "urn:ietf:params:oauth:grant-type:token-exchange",
+        ),
+        ("audience", "//iam/providers/p"),
+        ("scope", "https://www.googleapis.com/auth/cloud-platform"),
+        ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt"),
+    ] {
+        assert_eq!(exchange.form_value(name).as_deref(), Some(value), "{name}");
+    }
+    let asked: Value = serde_json::from_slice(&account.body).expect("JSON");
+    assert_eq!(asked["lifetime"], "1800s");
+
+    for (content, exit_code, words) in [
+        (r#"{"id": "another"}"#, 5, "The subject token is odd"),
+        (r#"{"other": "from.kubernetes"}"#, 3, "there is no token in"),
+    ] {
+        scratch.write("token", content);
+        let ended = list(&scratch, &google, &variables);
+        ended.exits_with(exit_code);
+        assert!(ended.stderr.contains(words), "{}", ended.describe());
+        assert!(!ended.stderr.contains("kubernetes"), "{}", ended.describe());
+    }
+}
+
 #[test]
 fn a_service_that_takes_nothing_of_the_end_is_not_asked_without_a_pause() {
     let google = Endpoint::start(|request| match request.method.as_str() {

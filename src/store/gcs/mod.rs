@@ -24,6 +24,7 @@
 mod client;
 mod deleting;
 mod fault;
+mod federation;
 mod jwt;
 mod reading;
 mod session;

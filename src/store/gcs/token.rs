@@ -11,6 +11,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::fault::Answer;
@@ -21,7 +22,7 @@ use crate::store::error::StoreErrorKind;
 use crate::store::http::{HttpClient, HttpError};
 
 /// What tokens are asked for: all of Cloud Storage, with buckets, and nothing else of Google.
-const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.full_control";
+pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.full_control";
 
 /// A token is not used any more so long before its end: as Google's own libraries have it, for
 /// the metadata service hands out an older token until then.
@@ -61,7 +62,7 @@ pub(super) struct TokenSource {
 }
 
 #[derive(Deserialize)]
-struct TokenDocument {
+pub(super) struct TokenDocument {
     access_token: String,
     expires_in: Option<u64>,
 }
@@ -133,14 +134,29 @@ impl TokenSource {
 }
 
 impl Token {
+    /// A token that is good for so long from now on, or until it is refused.
+    pub(super) fn new(text: &str, valid: Option<Duration>) -> Self {
+        Self {
+            header: SecretString::from(format!("Bearer {text}")),
+            expires: valid.and_then(|valid| Instant::now().checked_add(valid)),
+        }
+    }
+
     fn is_good(&self) -> bool {
         self.expires
             .is_none_or(|expires| expires.saturating_duration_since(Instant::now()) > MARGIN)
     }
 }
 
+impl From<TokenDocument> for Token {
+    fn from(document: TokenDocument) -> Self {
+        let valid = document.expires_in.map(Duration::from_secs);
+        Self::new(&document.access_token, valid)
+    }
+}
+
 /// One request for a token.
-struct Ask {
+pub(super) struct Ask {
     http: HttpClient,
     credentials: Arc<GcsCredentials>,
 }
@@ -167,7 +183,7 @@ impl Ask {
                     .map_err(unusable)?;
                 let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
                 let form = [("grant_type", grant), ("assertion", &assertion)];
-                self.grant(token_url, &form).await
+                self.grant(token_url, &form).await.map(Token::from)
             }
             GcsCredentials::AuthorizedUser {
                 client_id,
@@ -181,14 +197,20 @@ impl Ask {
                     ("client_secret", client_secret.expose_secret()),
                     ("refresh_token", refresh_token.expose_secret()),
                 ];
-                self.grant(token_url, &form).await
+                self.grant(token_url, &form).await.map(Token::from)
             }
+            GcsCredentials::Federated(federation) => self.federated(federation).await,
             GcsCredentials::Metadata { url } => self.metadata(url.as_ref()).await,
             GcsCredentials::Anonymous => Err(unusable("there are no credentials".to_owned())),
         }
     }
 
-    async fn grant(&self, url: &Url, form: &[(&str, &str)]) -> Result<Token, TokenError> {
+    /// What is granted for this form.
+    pub(super) async fn grant(
+        &self,
+        url: &Url,
+        form: &[(&str, &str)],
+    ) -> Result<TokenDocument, TokenError> {
         let body = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
@@ -210,7 +232,8 @@ impl Ask {
             let request = http::Request::get(&url)
                 .header("metadata-flavor", "Google")
                 .body(Bytes::new());
-            outcome = self.ask(&url, request).await;
+            let asked: Result<TokenDocument, _> = self.ask(&url, request).await;
+            outcome = asked.map(Token::from);
             // Where a name does not lead there, the address may.
             if !matches!(&outcome, Err(error) if error.kind == StoreErrorKind::Unreachable) {
                 break;
@@ -225,11 +248,12 @@ impl Ask {
         })
     }
 
-    async fn ask(
+    /// Asks for a document with a token in it.
+    pub(super) async fn ask<T: DeserializeOwned>(
         &self,
         url: &str,
         request: http::Result<http::Request<Bytes>>,
-    ) -> Result<Token, TokenError> {
+    ) -> Result<T, TokenError> {
         let place = url.split('?').next().unwrap_or_default();
         let failed = |error: HttpError| TokenError {
             kind: error.kind,
@@ -241,20 +265,14 @@ impl Ask {
         if !head.status.is_success() {
             return Err(refusal(place, head.status.as_u16(), &body));
         }
-        let document: TokenDocument =
-            serde_json::from_slice(&body).map_err(|error| TokenError {
-                kind: StoreErrorKind::Corrupt,
-                // Not the text of the error: it may repeat the answer.
-                text: format!(
-                    "the answer of {place} is no token (line {}, column {})",
-                    error.line(),
-                    error.column()
-                ),
-            })?;
-        let valid = document.expires_in.map(Duration::from_secs);
-        Ok(Token {
-            header: SecretString::from(format!("Bearer {}", document.access_token)),
-            expires: valid.and_then(|valid| Instant::now().checked_add(valid)),
+        serde_json::from_slice(&body).map_err(|error| TokenError {
+            kind: StoreErrorKind::Corrupt,
+            // Not the text of the error: it may repeat the answer.
+            text: format!(
+                "the answer of {place} is no token (line {}, column {})",
+                error.line(),
+                error.column()
+            ),
         })
     }
 }
@@ -273,7 +291,7 @@ async fn in_time<T>(
     })
 }
 
-fn unusable(text: String) -> TokenError {
+pub(super) fn unusable(text: String) -> TokenError {
     TokenError {
         kind: StoreErrorKind::Config,
         text,
