@@ -130,10 +130,11 @@ pub(super) fn look_ahead(
         name != asked && name.timeline() == asked.timeline() && !is_history(name)
     };
     let mut first: Vec<(String, WalFileName)> = Vec::new();
-    for name in ready.filter(|name| is_near(*name) && !is_marked(*name)) {
+    for name in ready.filter(|name| is_near(*name)) {
         let text = name.to_string();
         let place = first.partition_point(|(known, _)| *known < text);
-        if place < count_max {
+        // A mark is a file to open: of a long queue only a few are looked for.
+        if place < count_max && !is_marked(name) {
             first.insert(place, (text, name));
             first.truncate(count_max);
         }
@@ -282,6 +283,18 @@ mod tests {
             ]
         );
         assert!(pick("00000002.history").is_empty());
+    }
+
+    #[test]
+    fn of_a_long_queue_only_the_next_files_are_looked_up() {
+        let ready = (0..200).map(|number| name(&format!("0000000100000000000000{number:02X}")));
+        let looked_up = std::cell::Cell::new(0);
+        let is_marked = |_| {
+            looked_up.set(looked_up.get() + 1);
+            false
+        };
+        let picked = look_ahead(ready, name("000000010000000000000000"), 3, is_marked);
+        assert_eq!((picked.len(), looked_up.get()), (3, 3));
     }
 
     #[test]
