@@ -83,10 +83,10 @@ pub(super) fn note_asked(pg_wal: &PgWal, segment: SegmentName) {
 
 /// Whether a run holds the lock of this data directory.
 pub fn is_running(pg_wal: &PgWal) -> bool {
-    let Ok(file) = File::open(pg_wal.state_folder().join(LOCK)) else {
-        return false;
-    };
-    flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+    let path = pg_wal.state_folder().join(LOCK);
+    // For writing: network file systems lock no other file exclusively.
+    let lock = OpenOptions::new().write(true).open(path);
+    lock.is_ok_and(|lock| matches!(try_lock(&lock), Ok(false)))
 }
 
 /// Removes what killed runs and restores left, unless a run is under way.
@@ -392,7 +392,8 @@ mod tests {
         }
         fs::write(folder.join("archive.json"), "{}").unwrap();
         let lock = open_lock(&pg_wal).unwrap();
-        assert!(try_lock(&lock).unwrap());
+        assert!(!is_running(&pg_wal));
+        assert!(try_lock(&lock).unwrap() && is_running(&pg_wal));
         clear_leftovers(&pg_wal).unwrap();
         assert!(left[0].exists() && !left[1].exists());
         drop(lock);
