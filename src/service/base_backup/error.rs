@@ -7,10 +7,11 @@ use std::time::Duration;
 use crate::barman::repository::RepositoryError;
 use crate::codec::tar::TarError;
 use crate::domain::backup::{BackupId, SystemId};
+use crate::domain::lsn::Lsn;
 use crate::domain::segment::SegmentName;
 use crate::fault::{Fault, Kind};
 use crate::pgfile::backup_label::BackupLabelError;
-use crate::pgfile::control::ControlFileError;
+use crate::pgfile::control::{ClusterState, ControlFileError};
 use crate::pgfile::history::HistoryError;
 use crate::postgres::datadir::DataDirectoryError;
 use crate::postgres::query::PostgresError;
@@ -91,6 +92,22 @@ pub enum BackupError {
         found: SystemId,
         /// The server.
         system_id: SystemId,
+    },
+    /// The directory is not the one that the server works in, but a standby's or a copy.
+    #[error(
+        "{} is not where the server works: it is {state} with a checkpoint at {redo}, and the \
+         server began the backup at {begin}",
+        path.display()
+    )]
+    OtherServer {
+        /// The directory.
+        path: PathBuf,
+        /// What its control file says.
+        state: ClusterState,
+        /// Where its last checkpoint begins.
+        redo: Lsn,
+        /// Where the server's begins.
+        begin: Lsn,
     },
     /// The answer of the server after the backup contradicts that from before it.
     #[error("the server says that the backup began at {label}, and said {begin} before")]
@@ -180,10 +197,10 @@ impl Fault for BackupError {
             | Self::OtherBegin { .. }
             | Self::SessionLost
             | Self::MissingWal { .. } => Kind::Postgres,
-            Self::ForeignArchive { .. } | Self::GivenUp { .. } | Self::NoId { .. } => {
-                Kind::Conflict
-            }
-            Self::OtherCluster { .. } => Kind::Local,
+            Self::ForeignArchive { .. }
+            | Self::GivenUp { .. }
+            | Self::NoId { .. } => Kind::Conflict,
+            Self::OtherCluster { .. } | Self::OtherServer { .. } => Kind::Local,
             Self::NotStored { .. } => Kind::Corrupt,
             Self::Cancelled => Kind::Cancelled,
             Self::Manifest(_) | Self::Broken => Kind::Internal,
@@ -207,7 +224,7 @@ impl Fault for BackupError {
             Self::ForeignArchive { .. } => {
                 "Give this cluster a --server of its own: two clusters must never share an archive."
             }
-            Self::OtherCluster { .. } => {
+            Self::OtherCluster { .. } | Self::OtherServer { .. } => {
                 "Run the backup on the host of the server that PGHOST or --dsn names."
             }
             Self::SessionLost => {

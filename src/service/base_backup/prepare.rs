@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tracing::warn;
 
 use crate::barman::repository::{Repository, RepositoryError};
 use crate::domain::backup::{SystemId, Tablespace};
-use crate::pgfile::control::{ControlFile, ControlFileError};
+use crate::domain::lsn::Lsn;
+use crate::pgfile::control::{ClusterState, ControlFile, ControlFileError};
 use crate::postgres::client::{ArchiveMode, ControlState, Server, ServerSettings};
 use crate::postgres::connect::ConnectOptions;
 use crate::postgres::datadir::{DataDirectory, DataDirectoryError, check_tablespace};
@@ -62,7 +64,7 @@ impl Prepared {
             })?;
         let tablespaces = server.tablespaces().await?;
         let mut data = DataDirectory::open(path, &tablespaces)?;
-        let found = SystemId(read_control(data.root())?.1.system_id);
+        let found = SystemId(control_of(data.root()).await?.system_id);
         if found != control.system_id {
             return Err(BackupError::OtherCluster {
                 path: path.to_owned(),
@@ -71,12 +73,14 @@ impl Prepared {
             });
         }
         let outside = outside_files(&settings, &data)?;
+        let included_files = server.included_files().await?;
+        warn_of_left_out(&included_files, &data);
         for name in outside.iter().filter_map(|path| path.file_name()) {
             data.replace(name.to_owned());
         }
         Ok(Self {
             cluster_size: server.cluster_size().await?,
-            included_files: server.included_files().await?,
+            included_files,
             server,
             settings,
             control,
@@ -99,6 +103,33 @@ impl Prepared {
         }
         Ok(())
     }
+
+    /// Sees whether the files here are those of the server, once it has begun a backup at `begin`.
+    ///
+    /// A standby of it, or a copy, has the same identity, and on another host often the same place.
+    /// Its pages may be older than the log that a recovery from this backup would replay onto them.
+    pub(super) async fn check_directory(&self, begin: Lsn) -> Result<(), BackupError> {
+        let control = control_of(self.data.root()).await?;
+        if is_at_work(&control, self.is_standby, begin) {
+            return Ok(());
+        }
+        Err(BackupError::OtherServer {
+            path: self.data.root().to_owned(),
+            state: control.state,
+            redo: control.redo_lsn,
+            begin,
+        })
+    }
+}
+
+/// Whether a control file can be that of a running server that has made a checkpoint at `begin`.
+fn is_at_work(control: &ControlFile, is_standby: bool, begin: Lsn) -> bool {
+    let expected = if is_standby {
+        ClusterState::InArchiveRecovery
+    } else {
+        ClusterState::InProduction
+    };
+    control.state == expected && control.redo_lsn >= begin
 }
 
 fn check_archiving(settings: &ServerSettings, is_standby: bool) -> Result<(), BackupError> {
@@ -155,6 +186,14 @@ async fn check_archive(repository: &Repository, system_id: SystemId) -> Result<(
     }
 }
 
+/// What the control file says, read off the async threads.
+async fn control_of(root: &Path) -> Result<ControlFile, BackupError> {
+    let root = root.to_owned();
+    let read = tokio::task::spawn_blocking(move || read_control(&root));
+    let (_, control) = read.await.unwrap_or(Err(BackupError::Broken))?;
+    Ok(control)
+}
+
 /// The control file's bytes and what they say. Waits for a write that is under way.
 pub(super) fn read_control(root: &Path) -> Result<(Vec<u8>, ControlFile), BackupError> {
     let path = root.join("global/pg_control");
@@ -205,4 +244,47 @@ fn outside_files(
         }
     }
     Ok(outside)
+}
+
+/// Tells of settings in files that are no part of the backup: whoever restores it lacks them.
+fn warn_of_left_out(included_files: &[String], data: &DataDirectory) {
+    for path in included_files.iter().map(Path::new) {
+        let real = fs::canonicalize(path);
+        if !path.starts_with(data.root()) && !real.is_ok_and(|real| real.starts_with(data.root())) {
+            warn!(path = %path.display(), "these settings lie outside the data directory and are left out");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_directory_of_the_server_itself_is_at_work() {
+        let running: &[u8] = include_bytes!("../../../tests/fixtures/postgresql/pg_control-18");
+        let standby: &[u8] =
+            include_bytes!("../../../tests/fixtures/postgresql/pg_control-15-standby");
+        let shut_down: &[u8] =
+            include_bytes!("../../../tests/fixtures/postgresql/pg_control-15-shut-down");
+        for (file, is_standby, begins_later, is_at_work_there) in [
+            (running, false, 0, true),
+            // A copy of it from before the checkpoint of the backup.
+            (running, false, 1, false),
+            (running, true, 0, false),
+            (standby, true, 0, true),
+            (standby, true, 1, false),
+            // The server is the primary, and this is the directory of its standby.
+            (standby, false, 0, false),
+            (shut_down, false, 0, false),
+        ] {
+            let control = ControlFile::parse(file).unwrap();
+            let begin = Lsn::new(control.redo_lsn.to_u64() + begins_later);
+            assert_eq!(
+                is_at_work(&control, is_standby, begin),
+                is_at_work_there,
+                "{control:?} {is_standby} {begin}"
+            );
+        }
+    }
 }

@@ -86,6 +86,7 @@ impl Run<'_> {
             () = self.backup.cancel.cancelled() => return Err(BackupError::Cancelled),
             begin = server.begin_backup(&label, self.backup.request.is_immediate) => begin?,
         };
+        self.prepared.check_directory(begin.lsn).await?;
         // The checkpoint it has just made, on a standby the one it starts from.
         let timeline = server.control().await?.timeline;
         self.prepared.renew_tablespaces().await?;

@@ -1,12 +1,16 @@
 //! A server that goes away, and one of a version that nobody knows yet.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use cellarman::fault::Kind;
 use testbed::process::Ended;
+use testbed::program::Program;
+use testbed::scratch::Scratch;
 use testbed::workload::Workload;
 use testbed::world::{PATH, SERVER};
 use testbed::{or_not_run, process, wait};
@@ -77,6 +81,64 @@ fn a_server_that_stops_during_its_backup_fails_it() {
     world.back_up(&primary, &[]);
     primary.archive_now();
     check_restored(&world, "restored", &[], count);
+}
+
+/// Another host, as far as one directory goes: a copy lies in its place.
+struct OtherHost(Program);
+
+impl OtherHost {
+    fn new(scratch: &Scratch) -> Result<Self, String> {
+        let unshare = Program::at("unshare".into(), scratch.account());
+        let tried = unshare
+            .command(&["--map-root-user", "--mount", "true"])
+            .output();
+        match tried {
+            Ok(output) if output.status.success() => Ok(Self(unshare)),
+            Ok(output) => Err(format!(
+                "no mounts of one's own here: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            )),
+            Err(error) => Err(format!("unshare does not start: {error}")),
+        }
+    }
+
+    fn run(&self, copy: &Path, place: &Path, line: &str) -> Ended {
+        let (copy, place) = (copy.display(), place.display());
+        let script = format!("mount --bind {copy} {place} && exec {line}");
+        self.0
+            .run(&["--map-root-user", "--mount", "sh", "-c", &script])
+    }
+}
+
+#[test]
+fn a_copy_in_the_place_of_the_servers_files_is_not_backed_up() {
+    let world = or_not_run!(world());
+    let host = or_not_run!(OtherHost::new(&world.scratch));
+    let primary = world.primary(&["-k"]);
+    primary.stop_at_once();
+    let copy = world.place("copy");
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([primary.directory(), &copy])
+        .status();
+    assert!(copied.is_ok_and(|status| status.success()), "no copy");
+    primary.start();
+    let beside = world.beside(&primary);
+    let words = ["backup", "create", "--immediate-checkpoint"];
+    let ended = host.run(&copy, primary.directory(), &beside.shell_line(&words));
+    let words = [
+        &primary.directory().display().to_string()[..],
+        "is not where the server works",
+    ];
+    assert_refused(&ended, Kind::Local, &words);
+    // Nothing that looks done is left of it, and the server itself can be backed up.
+    let bucket = Bucket::of(&world.store);
+    let records = bucket.list(&format!("{PATH}/{SERVER}/base/"));
+    let mut records = records.keys().filter(|key| key.ends_with("/backup.info"));
+    let record = records.next().expect("a record");
+    let text = String::from_utf8(bucket.get(record)).expect("UTF-8");
+    assert!(text.contains("\nstatus=FAILED\n"), "{text}");
+    world.back_up(&primary, &[]);
 }
 
 /// A server that speaks just enough of PostgreSQL's protocol to say its version.
@@ -150,8 +212,8 @@ fn a_server_of_an_unknown_version_is_refused() {
         }
     });
     program.clone().run(&["wal", "archive", "/nonexistent"]);
-    std::fs::create_dir(&store).expect("a directory");
-    host.scratch.account().own(std::path::Path::new(&store));
+    fs::create_dir(&store).expect("a directory");
+    host.scratch.account().own(Path::new(&store));
     for major in ["19", "12"] {
         let ended = program.run(&["backup", "create"]);
         let words = [&format!("PostgreSQL {major} is not known")[..], "13 to 18"];
