@@ -237,6 +237,16 @@ impl PgWal {
             .exists()
     }
 
+    /// All files that PostgreSQL still waits for to be archived.
+    pub fn ready_files(&self) -> io::Result<impl Iterator<Item = io::Result<WalFileName>> + use<>> {
+        let entries = fs::read_dir(self.folder.join("archive_status"))?;
+        let file = |entry: fs::DirEntry| {
+            let name = entry.file_name();
+            name.to_str()?.strip_suffix(".ready")?.parse().ok()
+        };
+        Ok(entries.filter_map(move |entry| entry.map(file).transpose()))
+    }
+
     /// The markers that demand an empty archive, ours first.
     pub fn markers(&self) -> Vec<Marker> {
         [

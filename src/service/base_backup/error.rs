@@ -131,6 +131,16 @@ pub enum BackupError {
         /// Whether the server is a standby.
         is_standby: bool,
     },
+    /// The archive has the WAL, and the server's archiver fails with it: it may be other WAL.
+    #[error("{} in the archive, but the server's archiver did not succeed with {} within {} s",
+        if segments.len() == 1 { "a WAL segment is" } else { "WAL segments are" },
+        names(segments), waited.as_secs())]
+    NotAcknowledged {
+        /// The segments.
+        segments: Vec<SegmentName>,
+        /// How long was waited.
+        waited: Duration,
+    },
     /// Another run declared this one dead.
     #[error("backup {id} was given up by another run while this one was at work")]
     GivenUp {
@@ -198,6 +208,7 @@ impl Fault for BackupError {
             | Self::SessionLost
             | Self::MissingWal { .. } => Kind::Postgres,
             Self::ForeignArchive { .. }
+            | Self::NotAcknowledged { .. }
             | Self::GivenUp { .. }
             | Self::NoId { .. } => Kind::Conflict,
             Self::OtherCluster { .. } | Self::OtherServer { .. } => Kind::Local,
@@ -239,6 +250,11 @@ impl Fault for BackupError {
             Self::MissingWal { .. } => {
                 "Check that archive_command works and writes to this archive (the server's log \
                  and `cellarman check` tell), or raise --archive-timeout; then try again."
+            }
+            Self::NotAcknowledged { .. } => {
+                "See in the server's log why archive_command fails: where the archive holds other \
+                 WAL of the same name, as after the server was set back to an older state, give it \
+                 a --server of its own."
             }
             Self::GivenUp { .. } => {
                 "Run it again, and see that the host is not suspended for minutes meanwhile."

@@ -27,6 +27,7 @@ use crate::service::base_backup::prepare::Prepared;
 use crate::service::base_backup::wal_wait::{self, WalWait, default_timeout};
 use crate::service::base_backup::{BackupReport, BaseBackup, Stage, record};
 use crate::service::running::Heartbeat;
+use crate::service::wal_state::PgWal;
 use crate::store::PutOptions;
 use crate::store::parts::{PART_BYTES, PartPool};
 use crate::store::rate::RateLimiter;
@@ -265,9 +266,12 @@ impl Run<'_> {
 
     async fn wait_for_wal(&self, ranges: &[WalRange]) -> Result<(), BackupError> {
         let settings = &self.prepared.settings;
+        // A standby's own archiver, if it has one, is not the only one that may have put them.
+        let pg_wal = (!self.prepared.is_standby).then(|| self.root().join("pg_wal"));
         let wait = WalWait {
             repository: &self.backup.repository,
             ranges,
+            archiver: pg_wal.as_deref().and_then(PgWal::at),
             segment_size: settings.segment_size,
             timeout: self
                 .backup

@@ -14,10 +14,12 @@ use crate::barman::repository::Repository;
 use crate::domain::lsn::Lsn;
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
 use crate::domain::timeline::{TimelineHistory, TimelineId};
+use crate::domain::wal_file::WalFileName;
 use crate::pgfile::history;
 use crate::pgfile::manifest::WalRange;
 use crate::postgres::datadir::DataDirectoryError;
 use crate::service::base_backup::error::BackupError;
+use crate::service::wal_state::PgWal;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -128,6 +130,9 @@ pub(super) struct WalWait<'a> {
     pub timeout: Duration,
     /// Whether the server is a standby, for the hint.
     pub is_standby: bool,
+    /// The server's own log, where its archiver alone puts it: then what lies in the archive
+    /// counts once the archiver has succeeded with it. Until then it may be other bytes, refused.
+    pub archiver: Option<PgWal>,
 }
 
 impl WalWait<'_> {
@@ -136,22 +141,27 @@ impl WalWait<'_> {
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut told = None;
-        let mut wanted = segments(self.ranges, self.segment_size);
+        let needed = segments(self.ranges, self.segment_size);
+        let mut wanted = needed.clone();
         loop {
             let missing = self.missing(&mut wanted).await?;
-            let Some(first) = missing.first() else {
+            let refused = if missing.is_empty() {
+                // The archiver hears of its success a moment after the file is there.
+                pause = pause.min(FIRST_PAUSE);
+                self.not_acknowledged(&needed).await?
+            } else {
+                Vec::new()
+            };
+            let Some(first) = missing.first().or(refused.first()) else {
                 return Ok(());
             };
             if begun.elapsed() >= self.timeout {
-                return Err(BackupError::MissingWal {
-                    missing,
-                    waited: self.timeout,
-                    is_standby: self.is_standby,
-                });
+                return Err(self.given_up(missing, refused));
             }
             if told.is_none_or(|told: Instant| told.elapsed() >= TELL_INTERVAL) {
                 told = Some(Instant::now());
-                info!(segment = %first, missing = missing.len(), "waiting for WAL in the archive");
+                let count = missing.len() + refused.len();
+                info!(segment = %first, missing = count, "waiting for WAL in the archive");
             }
             let left = self.timeout.saturating_sub(begun.elapsed());
             tokio::select! {
@@ -160,6 +170,50 @@ impl WalWait<'_> {
             }
             pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         }
+    }
+
+    fn given_up(&self, missing: Vec<SegmentName>, refused: Vec<SegmentName>) -> BackupError {
+        let waited = self.timeout;
+        if missing.is_empty() {
+            return BackupError::NotAcknowledged {
+                segments: refused,
+                waited,
+            };
+        }
+        BackupError::MissingWal {
+            missing,
+            waited,
+            is_standby: self.is_standby,
+        }
+    }
+
+    /// What the server's archiver still has to archive of the segments needed.
+    async fn not_acknowledged(
+        &self,
+        needed: &[(SegmentName, SegmentName)],
+    ) -> Result<Vec<SegmentName>, BackupError> {
+        let Some(pg_wal) = self.archiver.clone() else {
+            return Ok(Vec::new());
+        };
+        let needed = needed.to_vec();
+        tokio::task::spawn_blocking(move || {
+            let unreadable = |source| DataDirectoryError::new(pg_wal.folder(), source);
+            let mut found = Vec::new();
+            for file in pg_wal.ready_files().map_err(unreadable)? {
+                if let WalFileName::Segment(segment) = file.map_err(unreadable)?
+                    && needed
+                        .iter()
+                        .any(|(begin, end)| (begin..=end).contains(&&segment))
+                    && found.len() < MISSING_MAX
+                {
+                    found.push(segment);
+                }
+            }
+            found.sort();
+            Ok(found)
+        })
+        .await
+        .unwrap_or(Err(BackupError::Broken))
     }
 
     /// What is not there yet. What is there is not asked for again.
@@ -199,8 +253,15 @@ fn absent(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::barman::layout::Layout;
+    use crate::codec::Codec;
     use crate::domain::timeline::Ancestor;
+    use crate::fault::{Fault, Kind};
+    use crate::store::memory::MemoryStore;
+    use crate::store::{ObjectStore, PutOptions};
 
     const SIZE: SegmentSize = SegmentSize::DEFAULT;
 
@@ -293,6 +354,56 @@ mod tests {
         for (setting, seconds) in [(0, 180), (60, 180), (300, 660)] {
             let timeout = default_timeout(Duration::from_secs(setting));
             assert_eq!(timeout.as_secs(), seconds);
+        }
+    }
+
+    #[tokio::test]
+    async fn wal_that_the_servers_archiver_fails_with_is_not_the_backups() {
+        let home = tempfile::tempdir().unwrap();
+        let status = home.path().join("archive_status");
+        std::fs::create_dir(&status).unwrap();
+        let layout = Layout::new("", &"srv".parse().unwrap());
+        let store = Arc::new(MemoryStore::new());
+        let name = "000000010000000000000003";
+        let key = layout.wal(&name.parse().unwrap(), Codec::None);
+        let body = bytes::Bytes::from_static(b"of whomever");
+        store.put(&key, body, &PutOptions::default()).await.unwrap();
+        let repository = Repository::new(store, layout);
+        let range = WalRange {
+            timeline: tli(1),
+            start: lsn(3, 0x28),
+            end: lsn(3, 0x138),
+        };
+        for (files, is_primary, is_enough) in [
+            (&[][..], true, true),
+            (&["000000010000000000000003.done"], true, true),
+            (&["000000010000000000000003.ready"], true, false),
+            // What comes after the backup may be on its way.
+            (&["000000010000000000000004.ready"], true, true),
+            (&["000000010000000000000003.ready"], false, true),
+        ] {
+            for file in files {
+                std::fs::write(status.join(file), "").unwrap();
+            }
+            let wait = WalWait {
+                repository: &repository,
+                ranges: &[range],
+                segment_size: SIZE,
+                timeout: Duration::ZERO,
+                is_standby: !is_primary,
+                archiver: PgWal::at(home.path()).filter(|_| is_primary),
+            };
+            match wait.run(&CancellationToken::new()).await {
+                Ok(()) => assert!(is_enough, "{files:?}"),
+                Err(error) => {
+                    assert!(!is_enough, "{files:?}: {error}");
+                    assert!(error.to_string().contains(name), "{error}");
+                    assert_eq!(error.kind(), Kind::Conflict);
+                }
+            }
+            for file in files {
+                std::fs::remove_file(status.join(file)).unwrap();
+            }
         }
     }
 }

@@ -5,7 +5,6 @@
 //! refused may not be the archive's own, and then nothing of it goes there. Each success leaves
 //! a durable mark; without one, the later request finds the same bytes there.
 
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,7 +90,9 @@ impl Archiver {
                 let mark = pg_wal.mark(&destination, &name.to_string());
                 mark.is_some()
             };
-            decision::look_ahead(ready_files(&pg_wal), asked, count_max, is_marked)
+            // None when the folder cannot be read.
+            let ready = pg_wal.ready_files().into_iter().flatten().flatten();
+            decision::look_ahead(ready, asked, count_max, is_marked)
         });
         picked.await.unwrap_or_default()
     }
@@ -156,14 +157,4 @@ fn is_conditional(run: &Run) -> bool {
     run.known
         .as_ref()
         .is_none_or(|known| known.is_put_conditional)
-}
-
-/// The files that PostgreSQL waits for; none when the folder cannot be read.
-fn ready_files(pg_wal: &PgWal) -> impl Iterator<Item = WalFileName> {
-    let folder = pg_wal.folder().join("archive_status");
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| {
-        let name = entry.file_name();
-        name.to_str()?.strip_suffix(".ready")?.parse().ok()
-    })
 }
