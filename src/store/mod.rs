@@ -15,6 +15,8 @@ mod exact_body;
 #[cfg(any(test, feature = "test-util"))]
 pub mod faulty;
 pub mod gcs;
+#[cfg(test)]
+pub(crate) mod guarded;
 mod http;
 pub mod local;
 pub mod memory;

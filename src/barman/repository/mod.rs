@@ -360,6 +360,4 @@ mod catalog_tests;
 #[cfg(test)]
 mod counting_store;
 #[cfg(test)]
-pub(crate) mod dying_store;
-#[cfg(test)]
 mod tests;

@@ -1,14 +1,12 @@
 //! The repository on a store in memory.
 
-use std::sync::atomic::AtomicUsize;
-
 use super::*;
 use crate::barman::repository::counting_store::{CountingStore, Requests};
-use crate::barman::repository::dying_store::DyingStore;
 use crate::domain::lsn::Lsn;
 use crate::domain::segment::{SegmentName, SegmentSize};
 use crate::domain::timeline::TimelineId;
 use crate::store::PutOptions;
+use crate::store::guarded::GuardedStore;
 use crate::store::memory::MemoryStore;
 
 const ID: &str = "20261121T054347";
@@ -287,13 +285,8 @@ async fn a_deletion_killed_anywhere_never_leaves_a_backup_that_looks_done_and_re
     let changes_in_all = DOOMED.len() + 1;
     for changes in 0..=changes_in_all {
         let whole = repository(&[&DOOMED[..], &OTHERS[..]].concat()).await;
-        let dying = Repository::new(
-            Arc::new(DyingStore {
-                engine: Arc::clone(&whole.store),
-                changes_left: AtomicUsize::new(changes),
-            }),
-            whole.layout.clone(),
-        );
+        let dying = GuardedStore::dying_after(changes, Arc::clone(&whole.store));
+        let dying = Repository::new(Arc::new(dying), whole.layout.clone());
         let plan = whole.plan_deletion(&id(ID)).await.unwrap();
         let outcome = dying.run_deletion(&plan).await;
         assert_eq!(outcome.is_ok(), changes == changes_in_all, "{changes}");

@@ -267,6 +267,4 @@ impl Found {
 }
 
 #[cfg(test)]
-mod locked_store;
-#[cfg(test)]
 mod tests;

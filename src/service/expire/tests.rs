@@ -1,22 +1,20 @@
 //! Expiring on a store in memory: what goes, what stays, and death at every change.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
-use super::locked_store::LockedStore;
 use super::*;
 use crate::barman::backup_info::BackupInfo;
 use crate::barman::layout::Layout;
-use crate::barman::repository::dying_store::DyingStore;
 use crate::clock;
 use crate::domain::backup::{Keep, SystemId};
 use crate::fault::{Fault, Kind};
 use crate::service::expire::run::{Done, run};
 use crate::service::running;
+use crate::store::guarded::GuardedStore;
 use crate::store::memory::MemoryStore;
 use crate::store::{ObjectKey, PutOptions};
 
@@ -101,7 +99,7 @@ impl Scene {
     fn locked(&self, locked: &'static str) -> Repository {
         let engine = Arc::clone(&self.repository.store);
         let layout = self.repository.layout.clone();
-        Repository::new(Arc::new(LockedStore { engine, locked }), layout)
+        Repository::new(Arc::new(GuardedStore::locked(locked, engine)), layout)
     }
 
     async fn plan(&self) -> ExpirePlan {
@@ -177,13 +175,9 @@ async fn death_at_any_change_orphans_nothing_and_the_next_run_goes_on() {
     for changes in 0.. {
         let whole = scene().await;
         let plan = whole.plan().await;
-        let dying = Repository::new(
-            Arc::new(DyingStore {
-                engine: Arc::clone(&whole.repository.store),
-                changes_left: AtomicUsize::new(changes),
-            }),
-            whole.repository.layout.clone(),
-        );
+        let engine = Arc::clone(&whole.repository.store);
+        let dying = GuardedStore::dying_after(changes, engine);
+        let dying = Repository::new(Arc::new(dying), whole.repository.layout.clone());
         let outcome = run(&dying, &plan, &CancellationToken::new()).await;
         let keys = whole.keys().await;
         let has = |key: &str| keys.iter().any(|one| one == key);
