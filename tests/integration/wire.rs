@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 
 use testbed::account::Account;
+use testbed::cluster::{Cluster, Release};
 use testbed::endpoint::{Endpoint, Request, Response};
+use testbed::or_not_run;
 use testbed::process::Ended;
 use testbed::program::Program;
 use testbed::scratch::Scratch;
@@ -161,6 +163,28 @@ fn history_files_have_their_own_tags_where_there_are_some() {
     ] {
         let put = Bed::new().put(lines);
         assert_eq!(put.header("x-amz-tagging"), tags, "{lines:?}");
+    }
+}
+
+#[test]
+fn every_record_of_a_backup_has_its_tags() {
+    let mut bed = Bed::new();
+    let release = or_not_run!(Release::distribution());
+    let server = Cluster::create(&release, &bed.scratch, "primary", &[]);
+    server.configure("archive_mode = on\narchive_command = 'false'");
+    server.start();
+    bed.program = bed.program.with_server(server.socket_directory());
+    // It takes no uploads in parts, so the backup fails once it has begun.
+    let words = ["backup", "create", "--immediate-checkpoint"];
+    let ended = bed.run(&bed.store.url(), &["tags: {team: dba}"], &words);
+    assert!(!ended.status.success(), "{}", ended.describe());
+    let requests = bed.store.take_requests();
+    let is_record =
+        |request: &&Request| request.method == "PUT" && request.path().ends_with("/backup.info");
+    let records: Vec<&Request> = requests.iter().filter(is_record).collect();
+    assert!(records.len() >= 3, "begun, under way and failed");
+    for put in records {
+        assert_eq!(put.header("x-amz-tagging"), Some("team=dba"));
     }
 }
 

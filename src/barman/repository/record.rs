@@ -60,7 +60,21 @@ impl Repository {
         self.put_record(id, info, &PutOptions::default()).await
     }
 
-    /// Writes the first record of a backup, tags included.
+    /// Writes the record of a backup over the one that is there, with the tags of the backup.
+    pub async fn put_tagged_backup_info(
+        &self,
+        id: &BackupId,
+        info: &BackupInfo,
+        tags: &[(String, String)],
+    ) -> Result<(), RepositoryError> {
+        let options = PutOptions {
+            tags: tags.to_vec(),
+            ..PutOptions::default()
+        };
+        self.put_record(id, info, &options).await
+    }
+
+    /// Writes the first record of a backup, with the tags of the backup.
     ///
     /// # Errors
     /// [`RepositoryError::Taken`] where a record is there already. A store that ignores the
@@ -69,6 +83,7 @@ impl Repository {
         &self,
         id: &BackupId,
         info: &BackupInfo,
+        tags: &[(String, String)],
     ) -> Result<(), RepositoryError> {
         let key = self.layout.backup_info(id);
         match self.store.head(&key).await {
@@ -88,6 +103,7 @@ impl Repository {
         }
         let options = PutOptions {
             if_absent: true,
+            tags: tags.to_vec(),
             ..PutOptions::default()
         };
         match self.put_record(id, info, &options).await {

@@ -128,8 +128,12 @@ async fn a_backup_is_found_by_id_or_by_a_name_that_is_its_own() {
 async fn a_record_is_created_once() {
     let repository = repository(&[]).await;
     let info = BackupInfo::parse(RECORD).unwrap();
-    repository.create_backup_info(&id(ID), &info).await.unwrap();
-    let again = repository.create_backup_info(&id(ID), &info).await;
+    let taken = id(ID);
+    repository
+        .create_backup_info(&taken, &info, &[])
+        .await
+        .unwrap();
+    let again = repository.create_backup_info(&taken, &info, &[]).await;
     assert!(matches!(again, Err(RepositoryError::Taken { .. })));
     assert_eq!(repository.backup_info(&id(ID)).await.unwrap(), info);
     let absent = repository.backup_info(&id("none")).await.unwrap_err();

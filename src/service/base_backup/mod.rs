@@ -164,20 +164,30 @@ impl BaseBackup {
         }
     }
 
+    /// Writes the record over the one that is there.
+    async fn put_record(&self, id: &BackupId, info: &BackupInfo) -> Result<(), RepositoryError> {
+        let tags = &self.request.put.tags;
+        self.repository.put_tagged_backup_info(id, info, tags).await
+    }
+
     /// Finds an id that nobody has, and takes it.
     async fn claim(&self, info: &BackupInfo) -> Result<(BackupId, Heartbeat), BackupError> {
+        let tags = &self.request.put.tags;
         for _ in 0..ID_TRIES {
             let id = BackupId::at(clock::now());
             // First the sign of life: a record without one would be taken for another tool's.
             match Heartbeat::start(&self.repository, &id).await {
-                Ok(heartbeat) => match self.repository.create_backup_info(&id, info).await {
-                    Ok(()) => return Ok((id, heartbeat)),
-                    Err(RepositoryError::Taken { .. }) => heartbeat.stop().await,
-                    Err(error) => {
-                        heartbeat.stop().await;
-                        return Err(error.into());
+                Ok(heartbeat) => {
+                    let created = self.repository.create_backup_info(&id, info, tags).await;
+                    match created {
+                        Ok(()) => return Ok((id, heartbeat)),
+                        Err(RepositoryError::Taken { .. }) => heartbeat.stop().await,
+                        Err(error) => {
+                            heartbeat.stop().await;
+                            return Err(error.into());
+                        }
                     }
-                },
+                }
                 Err(error) if error.kind == StoreErrorKind::Exists => {}
                 Err(error) => return Err(error.into()),
             }

@@ -93,7 +93,7 @@ impl Run<'_> {
         self.prepared.renew_tablespaces().await?;
         record::set_tablespaces(&mut self.info, &self.prepared.tablespaces);
         record::set_begin(&mut self.info, &begin, timeline);
-        self.put_record().await?;
+        self.backup.put_record(&self.id, &self.info).await?;
         Ok(begin)
     }
 
@@ -323,7 +323,7 @@ impl Run<'_> {
             copy.source.jobs,
             &self.items(),
         ));
-        repository.put_backup_info(&self.id, &info).await?;
+        self.backup.put_record(&self.id, &info).await?;
         info!(id = %self.id, "backup done");
         let gathered = copy.gathered();
         Ok(BackupReport {
@@ -368,22 +368,12 @@ impl Run<'_> {
         self.prepared.data.root().to_owned()
     }
 
-    async fn put_record(&self) -> Result<(), BackupError> {
-        let repository = &self.backup.repository;
-        Ok(repository.put_backup_info(&self.id, &self.info).await?)
-    }
-
     /// Leaves a record FAILED. The sign of life goes last: with it, another run would finish this.
     pub(super) async fn give_up(mut self, cause: &BackupError) {
         error!(id = %self.id, error = chain(cause), "backup failed");
         self.prepared.server.close().await;
         record::set_failed(&mut self.info, &chain(cause));
-        let put = self
-            .backup
-            .repository
-            .put_backup_info(&self.id, &self.info)
-            .await;
-        match put {
+        match self.backup.put_record(&self.id, &self.info).await {
             Ok(()) => self.heartbeat.stop().await,
             Err(error) => {
                 warn!(
