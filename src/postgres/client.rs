@@ -17,8 +17,12 @@ use crate::domain::timeline::TimelineId;
 use crate::domain::version::ServerVersion;
 use crate::postgres::connect::ConnectOptions;
 use crate::postgres::query::{
-    Answer, PostgresError, QUERY_TIMEOUT, failed, one, reason, rows, single,
+    Answer, PostgresError, QUERY_TIMEOUT, failed, one, reason, rows, rows_within, single,
 };
+
+/// How long a server may take to end a backup: it flushes the log and names a segment's end, and
+/// hours of copying would be lost with the answer.
+const END_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Whether the server archives WAL, as `archive_mode` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,15 +125,23 @@ pub struct Server {
 impl Server {
     /// Opens a session and prepares it for a long idle time.
     pub async fn connect(options: &ConnectOptions) -> Result<Self, PostgresError> {
-        let connect = |error: &tokio_postgres::Error| PostgresError::Connect {
+        Self::connect_within(options, QUERY_TIMEOUT).await
+    }
+
+    /// The limit is for all hosts together: a server that is stopped, or swapped out, accepts a
+    /// connection and then says nothing.
+    async fn connect_within(
+        options: &ConnectOptions,
+        limit: Duration,
+    ) -> Result<Self, PostgresError> {
+        let refuse = |reason| PostgresError::Connect {
             target: options.to_string(),
-            reason: reason(error),
+            reason,
         };
-        let (client, connection) = options
-            .config
-            .connect(NoTls)
+        let (client, connection) = tokio::time::timeout(limit, options.config.connect(NoTls))
             .await
-            .map_err(|error| connect(&error))?;
+            .map_err(|_| refuse(format!("no answer within {} s", limit.as_secs())))?
+            .map_err(|error| refuse(reason(&error)))?;
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!(error = reason(&error), "the session with PostgreSQL ended");
@@ -138,8 +150,9 @@ impl Server {
         let name = "prepare the session";
         let statement = "SELECT set_config(name, value, false) FROM (VALUES \
              ('TimeZone', 'UTC'), ('DateStyle', 'ISO'), ('statement_timeout', '0'), \
-             ('lock_timeout', '0'), ('idle_session_timeout', '0'), ('search_path', 'pg_catalog')) \
-             AS wanted (name, value) JOIN pg_catalog.pg_settings USING (name)";
+             ('transaction_timeout', '0'), ('lock_timeout', '0'), ('idle_session_timeout', '0'), \
+             ('search_path', 'pg_catalog')) AS wanted (name, value) \
+             JOIN pg_catalog.pg_settings USING (name)";
         rows(&client, name, statement, &[]).await?;
         let row = one(
             &client,
@@ -351,7 +364,8 @@ impl Server {
             "SELECT lsn::text, clock_timestamp()::timestamp::text, labelfile \
              FROM pg_catalog.pg_stop_backup(false, false)"
         };
-        let row = one(&self.client, NAME, statement).await?;
+        let found = rows_within(END_TIMEOUT, &self.client, NAME, (statement, &[])).await?;
+        let row = single(NAME, found.into_iter())?;
         Ok(BackupEnd {
             lsn: row.parse("lsn", 0)?,
             time: row.time("time", 1)?,
@@ -377,5 +391,22 @@ impl Server {
         {
             connection.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_server_that_accepts_and_says_nothing_is_not_waited_for_for_ever() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let dsn = format!("host=127.0.0.1 port={port} user=postgres");
+        let options = ConnectOptions::resolve(Some(&dsn), &|_| None).unwrap();
+        let limit = Duration::from_millis(100);
+        let error = Server::connect_within(&options, limit).await.unwrap_err();
+        assert!(error.to_string().contains("no answer within"), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Row};
 use crate::domain::version::UnknownVersion;
 use crate::fault::{Fault, Kind, chain};
 
-/// Every query but the two that wait for a checkpoint or for locks by their nature.
+/// Every query but those that begin and end a backup.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A query that failed, or a server that cannot be served.
@@ -46,10 +46,12 @@ pub enum PostgresError {
         reason: String,
     },
     /// No answer in time.
-    #[error("cannot {query}: no answer within {} s", QUERY_TIMEOUT.as_secs())]
+    #[error("cannot {query}: no answer within {} s", waited.as_secs())]
     Timeout {
         /// What was asked.
         query: &'static str,
+        /// How long was waited.
+        waited: Duration,
     },
     /// An answer that makes no sense.
     #[error("cannot {query}: the server's {field} makes no sense: {value:?}")]
@@ -160,9 +162,20 @@ pub(super) async fn rows(
     statement: &str,
     values: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Answer>, PostgresError> {
-    let found = tokio::time::timeout(QUERY_TIMEOUT, client.query(statement, values))
+    rows_within(QUERY_TIMEOUT, client, query, (statement, values)).await
+}
+
+/// The answer to a query that may take `limit`.
+pub(super) async fn rows_within(
+    limit: Duration,
+    client: &Client,
+    query: &'static str,
+    (statement, values): (&str, &[&(dyn ToSql + Sync)]),
+) -> Result<Vec<Answer>, PostgresError> {
+    let waited = limit;
+    let found = tokio::time::timeout(limit, client.query(statement, values))
         .await
-        .map_err(|_| PostgresError::Timeout { query })?
+        .map_err(|_| PostgresError::Timeout { query, waited })?
         .map_err(|error| failed(query, &error))?;
     Ok(found.into_iter().map(|row| Answer { query, row }).collect())
 }

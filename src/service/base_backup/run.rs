@@ -211,7 +211,10 @@ impl Run<'_> {
         if server.is_closed() {
             return Err(BackupError::SessionLost);
         }
-        let end = server.end_backup().await?;
+        let end = tokio::select! {
+            () = self.backup.cancel.cancelled() => return Err(BackupError::Cancelled),
+            end = server.end_backup() => end?,
+        };
         let label = BackupLabel::parse(&end.label)?;
         if label.start_lsn != begin.lsn {
             return Err(BackupError::OtherBegin {
