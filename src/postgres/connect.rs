@@ -39,6 +39,12 @@ pub enum ConnectError {
         /// Its value.
         value: String,
     },
+    /// The server is named in a file that is not read here.
+    #[error("PGSERVICE={service:?} names the server, and this release reads no service files")]
+    Service {
+        /// Its value.
+        service: String,
+    },
     /// TLS was demanded.
     #[error("sslmode={mode} was asked for, and this release does not speak TLS to PostgreSQL")]
     Tls {
@@ -57,6 +63,9 @@ impl Fault for ConnectError {
             Self::Tls { .. } => "Connect by the unix socket of the server's own host, which a \
                                  backup needs anyway, or set sslmode=disable."
                 .to_owned(),
+            Self::Service { .. } => {
+                "Name the server by PGHOST and PGPORT or by --dsn, or unset PGSERVICE.".to_owned()
+            }
             _ => Kind::Config.hint().to_owned(),
         }
     }
@@ -186,6 +195,9 @@ fn add_hosts(
         for host in hosts.split(',') {
             config.host(host);
         }
+    } else if let Some(service) = env("PGSERVICE") {
+        // Another server of this host may answer at the usual places.
+        return Err(ConnectError::Service { service });
     } else {
         for folder in SOCKET_DIRECTORIES {
             config.host_path(folder);
@@ -333,6 +345,19 @@ mod tests {
             assert!(matches!(error, ConnectError::Tls { .. }), "{error}");
         }
         assert!(resolve(Some("host=h"), &[("PGSSLMODE", "prefer")]).is_ok());
+    }
+
+    #[test]
+    fn a_server_that_only_a_service_file_names_is_not_guessed() {
+        for (dsn, env, is_known) in [
+            (None, &[("PGSERVICE", "main")][..], false),
+            (Some("user=u"), &[("PGSERVICE", "main")], false),
+            (Some("host=h"), &[("PGSERVICE", "main")], true),
+            (None, &[("PGSERVICE", "main"), ("PGHOST", "h")], true),
+        ] {
+            let resolved = resolve(dsn, env);
+            assert_eq!(resolved.is_ok(), is_known, "{dsn:?} {env:?}");
+        }
     }
 
     #[test]
