@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{Advice, fadvise};
-use rustix::io::{ReadWriteFlags, preadv2};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::domain::lsn::Lsn;
 use crate::pgfile::data_page::{self, PageState};
@@ -41,9 +41,12 @@ impl ReadAt for File {
     fn is_cached(&self, offset: u64) -> bool {
         let mut byte = [0];
         let mut buffers = [IoSliceMut::new(&mut byte)];
-        // Answers without waiting for the disk, or with an error.
-        let answer = preadv2(self, &mut buffers, offset, ReadWriteFlags::NOWAIT);
-        answer.is_ok_and(|count| count == 1)
+        // Answers without waiting for the disk, or with an error: on a file system that cannot
+        // say, what the server has in memory must not be forgotten for it.
+        match preadv2(self, &mut buffers, offset, ReadWriteFlags::NOWAIT) {
+            Ok(count) => count == 1,
+            Err(error) => error != Errno::AGAIN,
+        }
     }
 
     fn forget(&self, offset: u64, length: u64) {
@@ -132,6 +135,10 @@ impl<F: ReadAt> FileReader<F> {
 
     fn check_pages(&mut self, check: PageCheck, bytes: &[u8]) -> io::Result<()> {
         let page_bytes = to_u64(check.page_bytes);
+        if !self.offset.is_multiple_of(page_bytes) {
+            // The file was cut and grew again while it was read: replay makes these pages anew.
+            return Ok(());
+        }
         for (index, page) in bytes.chunks_exact(check.page_bytes).enumerate() {
             let offset = self.offset + to_u64(index) * page_bytes;
             let in_file = u32::try_from(offset / page_bytes).unwrap_or(u32::MAX);
@@ -211,6 +218,7 @@ fn to_u64(count: usize) -> u64 {
 mod tests {
     use super::*;
     use std::cell::Cell;
+    use std::os::fd::OwnedFd;
 
     const PAGE: usize = 8192;
 
@@ -221,13 +229,20 @@ mod tests {
         torn_reads: Cell<u32>,
         is_cached: bool,
         forgotten: Cell<u64>,
+        /// Where the file seems to end, until that end was met.
+        cut_at: Cell<Option<u64>>,
     }
 
     impl ReadAt for &Fake {
         fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
             let at = usize::try_from(offset).unwrap().min(self.bytes.len());
             // Short reads, as the system may give.
-            let count = buffer.len().min(self.bytes.len() - at).min(5000);
+            let mut count = buffer.len().min(self.bytes.len() - at).min(5000);
+            if let Some(end) = self.cut_at.get() {
+                let left = usize::try_from(end.saturating_sub(offset)).unwrap();
+                count = count.min(left);
+                self.cut_at.set(self.cut_at.get().filter(|_| left > 0));
+            }
             buffer[..count].copy_from_slice(&self.bytes[at..at + count]);
             let torn = self.torn_page * to_u64(PAGE) + 100;
             if self.torn_reads.get() > 0 && (offset..offset + to_u64(count)).contains(&torn) {
@@ -249,6 +264,7 @@ mod tests {
     fn page(block: u32, lsn: u32) -> Vec<u8> {
         let mut page = vec![7; PAGE];
         page[0..4].fill(0);
+        page[PAGE / 2..].fill(0);
         page[4..8].copy_from_slice(&lsn.to_le_bytes());
         let sum = data_page::checksum(&page, block);
         page[8..10].copy_from_slice(&sum.to_le_bytes());
@@ -269,6 +285,7 @@ mod tests {
             torn_reads: Cell::new(torn_reads),
             is_cached: false,
             forgotten: Cell::new(0),
+            cut_at: Cell::new(None),
         }
     }
 
@@ -309,6 +326,21 @@ mod tests {
             let fake = fake(file(0, &[10; 5]), 3, torn_reads);
             assert_eq!(read(&fake, 0).1.blocks, damaged, "{torn_reads}");
         }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_and_grew_again_is_not_judged_behind_the_cut() {
+        let fake = fake(file(0, &[10; 9]), 0, 0);
+        fake.cut_at.set(Some(to_u64(PAGE + PAGE / 2)));
+        let (bytes, damaged) = read(&fake, 0);
+        assert_eq!(bytes, fake.bytes);
+        assert_eq!(damaged, DamagedPages::default());
+    }
+
+    #[test]
+    fn what_the_system_cannot_say_is_taken_for_cached() {
+        let (reader, _writer) = io::pipe().unwrap();
+        assert!(File::from(OwnedFd::from(reader)).is_cached(0));
     }
 
     #[test]
