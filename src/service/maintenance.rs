@@ -32,8 +32,8 @@ pub struct Leftover {
     pub reason: String,
     /// Whether its record still says STARTED, and is to say FAILED.
     pub is_started: bool,
-    /// Whether it has a sign of life, to be taken away at last.
-    has_sign: bool,
+    /// When its sign of life was last put, which is taken away at last; `None` without one.
+    sign_put: Option<DateTime<Utc>>,
 }
 
 /// What was done.
@@ -83,7 +83,7 @@ pub fn plan(
                     put.format("%Y-%m-%d %H:%M:%S UTC")
                 ),
                 is_started: is_started.contains(id),
-                has_sign: true,
+                sign_put: Some(*put),
             });
         }
     }
@@ -96,7 +96,7 @@ pub fn plan(
                 id: id.clone(),
                 reason: format!("not finished since {}", put.format("%Y-%m-%d %H:%M:%S UTC")),
                 is_started: true,
-                has_sign: false,
+                sign_put: None,
             });
         }
     }
@@ -112,17 +112,38 @@ pub async fn run(
     let mut swept = Swept::default();
     for leftover in leftovers {
         let id = &leftover.id;
+        if !is_dead_still(repository, leftover).await? {
+            info!(%id, "a backup that was taken for killed is at work, or has ended");
+            continue;
+        }
         swept.uploads_aborted += abort_uploads(repository, leftover).await?;
         if leftover.is_started && fail_record(repository, leftover).await? {
             info!(%id, reason = leftover.reason, "a killed backup is FAILED now");
             swept.failed.push(id.clone());
         }
-        if leftover.has_sign {
+        if leftover.sign_put.is_some() {
             let key = running::key(&repository.layout, id);
             repository.store.delete(&[key]).await?;
         }
     }
     Ok(swept)
+}
+
+/// Whether its sign of life is as it was planned with: its host may have been suspended, or cut off,
+/// and be back since.
+async fn is_dead_still(
+    repository: &Repository,
+    leftover: &Leftover,
+) -> Result<bool, RepositoryError> {
+    let Some(planned) = leftover.sign_put else {
+        return Ok(true);
+    };
+    let key = running::key(&repository.layout, &leftover.id);
+    match repository.store.head(&key).await {
+        Ok(sign) => Ok(sign.modified <= planned),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn started(catalog: &Catalog) -> impl Iterator<Item = &CatalogEntry> {
@@ -210,7 +231,7 @@ async fn recorded_uploads(
     repository: &Repository,
     leftover: &Leftover,
 ) -> Result<Vec<running::RunningUpload>, RepositoryError> {
-    if !leftover.has_sign {
+    if leftover.sign_put.is_none() {
         return Ok(Vec::new());
     }
     let key = running::key(&repository.layout, &leftover.id);
@@ -397,11 +418,34 @@ mod tests {
             id: id.clone(),
             reason: String::new(),
             is_started: true,
-            has_sign: true,
+            sign_put: None,
         };
         let swept = run(&repository, &[leftover]).await.unwrap();
         assert_eq!(swept, Swept::default());
         assert_eq!(status(&repository, &id).await.0, BackupStatus::Done);
+    }
+
+    #[tokio::test]
+    async fn a_backup_that_shows_life_again_is_left_alone() {
+        let repository = repository();
+        let id = id("20261121T054347");
+        let heartbeat = Heartbeat::start(&repository, &id).await.unwrap();
+        put_record(&repository, &id, BackupStatus::Started).await;
+        let catalog = repository.list_backups().await.unwrap();
+        let signs = signs_of_life(&repository).await.unwrap();
+        let later = clock::now() + TimeDelta::minutes(3);
+        let leftovers = plan(&catalog, &BTreeMap::new(), &signs, later);
+        assert_eq!(leftovers.len(), 1);
+        // It tells of an upload, and so puts its sign anew.
+        let key = repository.layout.backup_info(&id);
+        heartbeat.record().beginning(&key).await.unwrap();
+        let swept = run(&repository, &leftovers).await.unwrap();
+        assert_eq!(swept, Swept::default());
+        assert_eq!(status(&repository, &id).await.0, BackupStatus::Started);
+        heartbeat.stop().await;
+        // And one that has ended since has nothing to be cleared.
+        let swept = run(&repository, &leftovers).await.unwrap();
+        assert_eq!(swept, Swept::default());
     }
 
     #[tokio::test]
