@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::place;
+use super::endpoint;
 use crate::store::config::AzureCredentials;
 
 /// The account that every emulator has, and its key, which Microsoft's documentation shows.
@@ -41,7 +41,7 @@ impl ConnectionString {
         };
         let blob_endpoint = match field("BlobEndpoint") {
             Some(text) => {
-                let url = place::endpoint(&text).map_err(|_| "has a BlobEndpoint that is no URL");
+                let url = endpoint::parse(&text).map_err(|_| "has a BlobEndpoint that is no URL");
                 Some(url?)
             }
             None => match (field("EndpointSuffix"), &account) {
@@ -49,7 +49,7 @@ impl ConnectionString {
                     let scheme = field("DefaultEndpointsProtocol");
                     let scheme = scheme.as_deref().unwrap_or("https");
                     let text = format!("{scheme}://{account}.blob.{suffix}");
-                    let url = place::endpoint(&text);
+                    let url = endpoint::parse(&text);
                     Some(url.map_err(|_| "has an EndpointSuffix that makes no URL")?)
                 }
                 _ => None,

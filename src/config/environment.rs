@@ -6,8 +6,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::certificates;
+use super::endpoint;
 use super::error::ConfigError;
-use super::place;
 use crate::store::config::S3Credentials;
 
 /// Answers for the process's variables.
@@ -51,7 +51,7 @@ pub(super) fn region(env: Lookup<'_>) -> Option<String> {
 pub(super) fn endpoint_url(env: Lookup<'_>) -> Result<Option<Url>, ConfigError> {
     for name in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
         if let Some(text) = variable(env, name) {
-            return place::endpoint(&text)
+            return endpoint::parse(&text)
                 .map(Some)
                 .map_err(|problem| ConfigError::Variable { name, problem });
         }

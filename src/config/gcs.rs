@@ -11,7 +11,7 @@ use super::environment::{self, Lookup, variable};
 use super::error::ConfigError;
 use super::manifest::{AzureCredentials, Configuration};
 use super::validate::Validator;
-use super::{arguments, google_key, place};
+use super::{arguments, endpoint, google_key};
 use crate::store::config::{GcsConfig, GcsCredentials};
 
 /// Where a key file is; the manifest's operators set it too.
@@ -94,7 +94,7 @@ fn emulator(env: Lookup<'_>) -> Result<Option<Url>, ConfigError> {
         name: EMULATOR,
         problem,
     };
-    place::endpoint(&text).map(Some).map_err(refuse)
+    endpoint::parse(&text).map(Some).map_err(refuse)
 }
 
 fn universe(env: Lookup<'_>) -> Result<Option<Url>, ConfigError> {
@@ -105,7 +105,7 @@ fn universe(env: Lookup<'_>) -> Result<Option<Url>, ConfigError> {
         name: UNIVERSE,
         problem,
     };
-    place::endpoint(&format!("https://storage.{domain}"))
+    endpoint::parse(&format!("https://storage.{domain}"))
         .map(Some)
         .map_err(refuse)
 }
@@ -137,7 +137,7 @@ fn metadata(env: Lookup<'_>) -> Result<GcsCredentials, ConfigError> {
     let Some(host) = variable(env, METADATA_HOST) else {
         return Ok(GcsCredentials::Metadata { url: None });
     };
-    let url = place::endpoint(&format!("http://{host}"));
+    let url = endpoint::parse(&format!("http://{host}"));
     let url = url.map_err(|problem| ConfigError::Variable {
         name: METADATA_HOST,
         problem,

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
-use super::place;
+use super::endpoint;
 use crate::store::config::{GcsCredentials, GcsFederatedAccount, GcsFederation};
 
 /// Where tokens are given for credentials that do not say.
@@ -163,7 +163,7 @@ fn federation(account: ExternalAccount) -> Result<GcsFederation, String> {
 
 /// The URL that a field says, or else the usual one.
 fn url_of(field: &str, text: Option<&str>, usual: &str) -> Result<Url, String> {
-    place::endpoint(text.unwrap_or(usual))
+    endpoint::parse(text.unwrap_or(usual))
         .map_err(|problem| format!("has a {field} that {problem}"))
 }
 

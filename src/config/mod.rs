@@ -6,7 +6,9 @@ mod arguments;
 mod azure;
 mod certificates;
 mod connection_string;
+mod container;
 mod document;
+mod endpoint;
 mod environment;
 pub mod error;
 mod gcs;
@@ -187,7 +189,7 @@ fn azure_destination(azure: AzureConfig, path: String) -> Destination {
 }
 
 fn given_endpoint(text: &str) -> Result<Url, ConfigError> {
-    place::endpoint(text).map_err(|problem| ConfigError::Place {
+    endpoint::parse(text).map_err(|problem| ConfigError::Place {
         place: "--endpoint-url".to_owned(),
         problem,
     })

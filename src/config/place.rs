@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use super::azure::{self, Container};
+use super::container::Container;
 use super::error::ConfigError;
 
 /// Google's pages for people, and how those of buckets begin.
@@ -70,7 +70,7 @@ impl Place {
                 "is no place: Azure's are https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH",
             )),
             // The form in which CloudNativePG's manifests name Azure's containers.
-            scheme @ ("http" | "https") => azure::container(scheme, rest)
+            scheme @ ("http" | "https") => Container::parse(scheme, rest)
                 .map(|(container, path)| Self::Container { container, path })
                 .map_err(refuse),
             other => Err(refuse(&format!("begins with {other}://, which is unknown"))),
@@ -115,22 +115,6 @@ fn bucket_and_path(rest: &str) -> Result<(&str, &str), &'static str> {
         return Err("must not hold ? or #");
     }
     Ok((bucket, path))
-}
-
-/// The URL of a service.
-pub(super) fn endpoint(text: &str) -> Result<Url, String> {
-    let is_web = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
-    let url = Url::parse(text)
-        .ok()
-        .filter(is_web)
-        .ok_or("is no URL that begins with http:// or https://")?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold credentials: use the AWS_* variables or a Secret".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("must not hold ? or #".to_owned());
-    }
-    Ok(url)
 }
 
 #[cfg(test)]
@@ -239,22 +223,6 @@ mod tests {
             assert_eq!(error.kind(), kind, "{text}");
             assert!(error.to_string().contains(words), "{text}: {error}");
             assert!(!error.to_string().contains("secret@"), "{error}");
-        }
-    }
-
-    #[test]
-    fn endpoints_are_web_addresses() {
-        assert!(endpoint("http://127.0.0.1:9000").is_ok());
-        assert!(endpoint("https://s3.example.org/base").is_ok());
-        for text in [
-            "minio:9000",
-            "127.0.0.1:9000",
-            "",
-            "ftp://a",
-            "http://u:p@a",
-            "http://a?b",
-        ] {
-            assert!(endpoint(text).is_err(), "{text}");
         }
     }
 }

@@ -8,10 +8,11 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::arguments;
+use super::endpoint;
 use super::environment::{self, Lookup};
 use super::error::ConfigError;
 use super::manifest::{AzureCredentials, Configuration, GoogleCredentials, ObjectStore, SecretKey};
-use super::place::{self, Place};
+use super::place::Place;
 use super::secrets::{self, Secrets};
 use super::{
     DataSettings, Destination, Settings, WalSettings, azure_destination, certificates, directory,
@@ -250,7 +251,7 @@ impl Validator<'_> {
         if text.trim().is_empty() {
             return Ok(None);
         }
-        place::endpoint(text.trim()).map(Some).map_err(|problem| {
+        endpoint::parse(text.trim()).map(Some).map_err(|problem| {
             self.refuse(
                 "endpointURL",
                 problem,
