@@ -36,10 +36,15 @@ seed() {
     mkdir -p "$corpus"
     case $target in
     backup_info) cp src/barman/backup_info/barman-3.19.info "$corpus" ;;
+    backup_manifest)
+        for manifest in "$fixtures"/backup_manifest-*.zst; do
+            zstd -qdf "$manifest" -o "$corpus/$(basename "$manifest" .zst)"
+        done
+        ;;
     literal) sed -n 's/^[a-z_]*=\([[(\x27{].*\)/\1/p' src/barman/backup_info/barman-3.19.info | split -l 1 - "$corpus/" ;;
     wal_header) cp "$fixtures"/wal-* "$corpus" ;;
     control) cp "$fixtures"/pg_control-* "$corpus" ;;
-    history) cp "$fixtures"/*.history "$corpus" ;;
+    history) cp "$fixtures"/*.history* "$corpus" ;;
     label) cp "$fixtures"/backup_label-* "$fixtures"/*.backup "$corpus" ;;
     tar) for tar in "$fixtures"/*.tar.zst; do zstd -qdf "$tar" -o "$corpus/$(basename "$tar" .zst)"; done ;;
     store_manifest) sed -n '/^apiVersion: barman/,/^```/p' README.md | sed '$d' >"$corpus/readme.yaml" ;;

@@ -28,6 +28,8 @@ use cellarman::pgfile::backup_label::BackupLabel;
 use cellarman::pgfile::control::{CHECKSUM_OFFSETS, ControlFile};
 use cellarman::pgfile::data_page;
 use cellarman::pgfile::history;
+use cellarman::pgfile::manifest::ManifestBuilder;
+use cellarman::pgfile::manifest_reader;
 use cellarman::pgfile::wal_page::SegmentHeader;
 use cellarman::service::restore::trial;
 use proptest::prelude::*;
@@ -86,7 +88,14 @@ fn a_damaged_literal_is_refused_or_reads_as_it_is_written() {
 
 #[test]
 fn damaged_wal_is_refused_or_read() {
-    let files = fixtures(&["wal-15", "wal-15-timeline-2", "wal-18-4-MiB"]);
+    let names = [
+        "wal-13",
+        "wal-15",
+        "wal-15-timeline-2",
+        "wal-17",
+        "wal-18-4-MiB",
+    ];
+    let files = fixtures(&names);
     check("WAL", (5_000, 100_000), &files, |bytes| {
         if let Ok(header) = SegmentHeader::parse(bytes) {
             let _ = header.version();
@@ -116,7 +125,14 @@ fn a_damaged_name_is_no_wal_file_or_reads_as_it_is_written() {
 
 #[test]
 fn a_damaged_control_file_is_refused_or_read() {
-    let names = ["pg_control-15", "pg_control-15-shut-down", "pg_control-18"];
+    let names = [
+        "pg_control-13",
+        "pg_control-15",
+        "pg_control-15-shut-down",
+        "pg_control-15-standby",
+        "pg_control-17",
+        "pg_control-18",
+    ];
     check("pg_control", (5_000, 100_000), &fixtures(&names), |bytes| {
         let _ = ControlFile::parse(bytes);
         // What lies behind a checksum is met only when that is right.
@@ -135,8 +151,10 @@ fn a_damaged_control_file_is_refused_or_read() {
 #[test]
 fn a_damaged_backup_label_is_refused_or_read() {
     let names = [
+        "backup_label-13",
         "backup_label-15",
         "backup_label-15-standby",
+        "backup_label-17",
         "backup_label-18",
         "000000010000000000000002.00000028.backup",
     ];
@@ -153,7 +171,11 @@ fn a_damaged_backup_label_is_refused_or_read() {
 
 #[test]
 fn a_damaged_history_is_refused_or_reads_as_it_is_written() {
-    let files = fixtures(&["00000003.history"]);
+    let files = fixtures(&[
+        "00000003.history",
+        "00000002.history-13",
+        "00000002.history-17",
+    ]);
     check("history", (5_000, 100_000), &files, |bytes| {
         let timeline = TimelineId::new(3).expect("a timeline");
         if let Ok(line) = history::parse(timeline, &text(bytes)) {
@@ -162,6 +184,37 @@ fn a_damaged_history_is_refused_or_reads_as_it_is_written() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn a_damaged_backup_manifest_is_refused_or_reads_as_it_is_written() {
+    let names = [
+        "backup_manifest-13.zst",
+        "backup_manifest-15.zst",
+        "backup_manifest-17.zst",
+        "backup_manifest-18.zst",
+    ];
+    check(
+        "backup_manifest",
+        (150, 3_000),
+        &fixtures(&names),
+        |bytes| {
+            let mut files = Vec::new();
+            if manifest_reader::read(bytes, |file| files.push(file)).is_ok() {
+                let mut builder = ManifestBuilder::new(2, 7).expect("in memory");
+                for file in &files {
+                    let added = builder.add_file(&file.path, file.size, 0, 0);
+                    added.expect("in memory");
+                }
+                let written = builder.finish(&[]).expect("in memory");
+                let mut again = Vec::new();
+                let read = manifest_reader::read(written, |file| again.push(file));
+                prop_assert!(read.is_ok(), "{:?}", read);
+                prop_assert_eq!(again, files);
+            }
+            Ok(())
+        },
+    );
 }
 
 #[test]
