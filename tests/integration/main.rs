@@ -13,6 +13,7 @@ mod bad_input;
 mod bucket;
 mod crash;
 mod credentials;
+mod engines;
 mod expire;
 mod gcs;
 mod gcs_endpoint;

@@ -7,12 +7,14 @@ use cellarman::store::error::StoreErrorKind;
 use cellarman::store::open::{open, open_with};
 use cellarman::store::retry::RetryPolicy;
 use cellarman::store::s3::S3Store;
-use cellarman::store::{ListRequest, ObjectKey, ObjectStore, PutOptions, conformance};
+use cellarman::store::{ObjectKey, ObjectStore, conformance};
 use secrecy::SecretString;
 use testbed::account::Account;
 use testbed::minio::{BUCKET, CREDENTIALS, Minio};
 use testbed::or_not_run;
 use testbed::scratch::Scratch;
+
+use crate::engines::{self, check_all, runtime};
 
 fn config(minio: &Minio, bucket: &str, secret: &str) -> S3Config {
     let credentials = S3Credentials::Static {
@@ -23,14 +25,6 @@ fn config(minio: &Minio, bucket: &str, secret: &str) -> S3Config {
     let mut config = S3Config::new(bucket, credentials);
     config.endpoint_url = Some(minio.endpoint().parse().expect("a URL"));
     config
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime")
 }
 
 #[test]
@@ -53,7 +47,7 @@ fn a_bucket_conforms() {
     });
 }
 
-/// The kinds of failure of every request on a store, each with its name.
+/// The kinds of failure of every request on such a bucket, each with its name.
 async fn failures(config: &S3Config) -> Vec<(&'static str, Option<StoreErrorKind>)> {
     let config = StoreConfig::S3(Box::new(config.clone()));
     // MinIO answers 503 in its first moments, ready or not.
@@ -62,30 +56,7 @@ async fn failures(config: &S3Config) -> Vec<(&'static str, Option<StoreErrorKind
         ..RetryPolicy::ONCE
     };
     let store = open_with(&config, policy).await.expect("it opens");
-    let key = ObjectKey::new("a");
-    let put = PutOptions::default();
-    let kind = |error: cellarman::store::error::StoreError| error.kind;
-    let one_page = ListRequest::default();
-    vec![
-        ("head", store.head(&key).await.err().map(kind)),
-        ("get", store.get(&key, None).await.err().map(kind)),
-        (
-            "put",
-            store.put(&key, "x".into(), &put).await.err().map(kind),
-        ),
-        ("list", store.list(&one_page).await.err().map(kind)),
-        (
-            "begin",
-            store.begin_upload(&key, &put).await.err().map(kind),
-        ),
-        ("check", store.check_container().await.err().map(kind)),
-    ]
-}
-
-fn check_all(failures: &[(&str, Option<StoreErrorKind>)], expected: StoreErrorKind) {
-    for (request, kind) in failures {
-        assert_eq!(*kind, Some(expected), "{request}");
-    }
+    engines::failures(&*store).await
 }
 
 #[test]
