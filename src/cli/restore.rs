@@ -27,6 +27,10 @@ use crate::service::restore::words;
 
 /// The arguments.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option that people give or leave out"
+)]
 #[command(group = ArgGroup::new("target").multiple(false))]
 pub struct RestoreArguments {
     /// The data directory to make: absent or empty
@@ -59,6 +63,9 @@ pub struct RestoreArguments {
     /// What the server does when it has reached the target
     #[arg(long, value_enum, value_name = "ACTION", default_value = "promote")]
     pub target_action: ActionArgument,
+    /// Restore although the archive lacks WAL on the way to the target: recovery goes as far as the gap
+    #[arg(long)]
+    pub accept_gap: bool,
     /// Put a tablespace, by name or old directory, into another directory; may be repeated
     #[arg(long, value_name = "OLD=NEW", value_parser = words::parse_mapping)]
     pub tablespace: Vec<TablespaceMapping>,
@@ -169,6 +176,7 @@ impl RestoreArguments {
                 backup,
             },
             action,
+            accepts_gap: self.accept_gap,
             pgdata,
             tablespaces: self.tablespace.clone(),
             restore_command: restore_command(context)?,

@@ -237,7 +237,21 @@ pub fn choose(
     timelines: &KnownTimelines,
     request: &Request,
 ) -> Result<Choice, Refusal> {
-    let search = Search::new(backups, timelines, request);
+    choose_past(backups, timelines, request, &[])
+}
+
+/// Chooses as [`choose`] does, past backups that were found damaged, each with what is wrong.
+///
+/// They still tell which timelines there are and whose archive it is: what they are damaged in says
+/// nothing of that.
+pub fn choose_past(
+    backups: &[Backup],
+    timelines: &KnownTimelines,
+    request: &Request,
+    damaged: &[(BackupId, String)],
+) -> Result<Choice, Refusal> {
+    let mut search = Search::new(backups, timelines, request);
+    search.go_past(damaged);
     search.check_timeline()?;
     let choice = match &request.backup {
         Some(id) => search.judge(id),

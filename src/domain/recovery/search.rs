@@ -102,6 +102,7 @@ pub(super) struct Search<'a> {
     /// The line of each timeline the archive knows, from a history file or from a backup on it.
     lines: BTreeMap<TimelineId, TimelineHistory>,
     timelines: &'a KnownTimelines,
+    is_past_damaged: bool,
 }
 
 impl<'a> Search<'a> {
@@ -125,6 +126,18 @@ impl<'a> Search<'a> {
             backups,
             lines,
             timelines,
+            is_past_damaged: false,
+        }
+    }
+
+    /// Leaves out backups that were found damaged.
+    pub(super) fn go_past(&mut self, damaged: &[(BackupId, String)]) {
+        for (id, end) in &mut self.backups {
+            let found = damaged.iter().find(|(damaged, _)| damaged == *id);
+            if let Some((_, reason)) = found.filter(|_| end.is_ok()) {
+                *end = Err(reason.clone());
+                self.is_past_damaged = true;
+            }
         }
     }
 
@@ -276,16 +289,21 @@ impl<'a> Search<'a> {
     fn reasons(&self, end: &End<'_>, line: &TimelineHistory) -> Vec<String> {
         let target = &self.request.target;
         let (id, timeline) = (&end.backup.id, line.timeline());
+        let whole = if self.is_past_damaged {
+            " that is whole"
+        } else {
+            ""
+        };
         let mut reasons = vec![match (&self.request.backup, target) {
             (Some(_), _) => format!("Backup {id} was asked for."),
             (None, Target::Time(_) | Target::Lsn(_)) => format!(
-                "Backup {id} is the last on the line of timeline {timeline} to end at or before {target}."
+                "Backup {id} is the last{whole} on the line of timeline {timeline} to end at or before {target}."
             ),
             (None, Target::Xid(_) | Target::Name(_)) => {
-                format!("Backup {id} is the only one on the line of timeline {timeline}.")
+                format!("Backup {id} is the only one{whole} on the line of timeline {timeline}.")
             }
             (None, Target::Latest | Target::Immediate) => {
-                format!("Backup {id} is the newest on the line of timeline {timeline}.")
+                format!("Backup {id} is the newest{whole} on the line of timeline {timeline}.")
             }
         }];
         let at = end

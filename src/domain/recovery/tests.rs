@@ -435,6 +435,28 @@ fn a_backup_of_a_standby_that_changed_timeline_ends_on_the_later() {
 }
 
 #[test]
+fn a_damaged_backup_is_passed_over_and_still_tells_whose_archive_it_is() {
+    let past = |backups: &[Backup], damaged: &str| {
+        let timelines = KnownTimelines::default();
+        let damaged = [(id(damaged), "it has no tars".to_owned())];
+        let request = request(Target::Latest, LATEST);
+        choose_past(backups, &timelines, &request, &damaged)
+    };
+    let choice = past(&[backup("a", 1, 10), backup("b", 1, 20)], "b").unwrap();
+    assert_eq!(choice.backup, id("a"));
+    assert_eq!(choice.passed_over, [(id("b"), "it has no tars".to_owned())]);
+    assert!(choice.reasons[0].contains("the newest that is whole"));
+    let mut old = backup("a", 1, 10);
+    old.system_id = Some(SystemId(1));
+    match past(&[old, backup("b", 1, 20)], "b").unwrap_err() {
+        Refusal::NoCandidate { passed_over, .. } => {
+            assert!(passed_over[0].1.contains("another cluster"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_cluster_that_had_the_name_before_is_passed_over() {
     let mut old = backup("old", 1, 90);
     old.system_id = Some(SystemId(1));

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
+
 use crate::barman::repository::RepositoryError;
 use crate::domain::backup::BackupId;
-use crate::domain::recovery::Refusal;
+use crate::domain::recovery::{Refusal, Target};
 use crate::fault::{Fault, Kind};
 use crate::store::ObjectKey;
 use crate::store::error::StoreError;
@@ -63,9 +65,26 @@ pub enum RestoreError {
     #[error("the archive lacks WAL on the way to {target}: {}", .segments.join(", "))]
     TargetWalMissing {
         /// The target.
-        target: String,
+        target: Target,
         /// The first few of the missing segments.
         segments: Vec<String>,
+    },
+    /// The archive ends before the target.
+    #[error(
+        "{target} lies after all that the archive holds on the way there, of which the newest was put \
+         at {}", .newest_put.format("%Y-%m-%d %H:%M:%S+00")
+    )]
+    TargetAfterArchive {
+        /// The target.
+        target: Target,
+        /// When the newest file was put, by the store's clock.
+        newest_put: DateTime<Utc>,
+    },
+    /// The record of the backup is another than when the choice was made.
+    #[error("the record of backup {backup} was changed while the restore was planned")]
+    RecordChanged {
+        /// The backup.
+        backup: BackupId,
     },
     /// A tablespace mapping names no tablespace of the backup.
     #[error("the backup has no tablespace {old:?}; it has {known}")]
@@ -179,6 +198,25 @@ pub enum RestoreError {
 }
 
 impl RestoreError {
+    /// Whether the backup itself is at fault, so that another may do.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Record { .. }
+                | Self::ArchiveMissing { .. }
+                | Self::ObjectsRecord { .. }
+                | Self::NotADatabase { .. }
+        )
+    }
+
+    /// Whether it is that recovery would not reach its target.
+    pub(crate) fn is_gap(&self) -> bool {
+        matches!(
+            self,
+            Self::TargetWalMissing { .. } | Self::TargetAfterArchive { .. }
+        )
+    }
+
     /// A failed step on a path, for `map_err`.
     pub(crate) fn local(
         action: &'static str,
@@ -200,9 +238,11 @@ impl Fault for RestoreError {
             Self::Choice(source) => source.kind(),
             Self::Fetch { source, .. } => source.kind(),
             Self::Unsupported { .. } => Kind::Unsupported,
-            Self::WalMissing { .. } | Self::TargetWalMissing { .. } | Self::Target { .. } => {
-                Kind::Refused
-            }
+            Self::WalMissing { .. }
+            | Self::TargetWalMissing { .. }
+            | Self::TargetAfterArchive { .. }
+            | Self::RecordChanged { .. }
+            | Self::Target { .. } => Kind::Refused,
             Self::UnknownTablespace { .. } => Kind::Usage,
             Self::Record { .. }
             | Self::ArchiveMissing { .. }
@@ -237,6 +277,20 @@ impl Fault for RestoreError {
                 "Choose another backup with --backup-id; this one cannot become consistent."
                     .to_owned()
             }
+            Self::TargetWalMissing {
+                target: Target::Latest,
+                ..
+            } => {
+                "Wait if the server is still to archive it, or restore up to the gap with --accept-gap: \
+                 what lies behind is then lost to the new cluster."
+                    .to_owned()
+            }
+            Self::TargetAfterArchive { .. } => {
+                "Leave the target out to recover to the end of the archive or, if the server is still to \
+                 archive the rest, wait; --accept-gap restores all the same."
+                    .to_owned()
+            }
+            Self::RecordChanged { .. } => "Run it again.".to_owned(),
             Self::TargetWalMissing { .. } => {
                 "Choose a target before the missing WAL or, if the server is still to archive it, wait."
                     .to_owned()

@@ -4,6 +4,7 @@
 //! Not here: choosing (`domain::recovery`), and fetching WAL, which the restored server asks for.
 
 pub mod archives;
+mod chosen;
 mod configuration;
 pub mod directories;
 mod disk_file;
@@ -24,6 +25,7 @@ mod source;
 pub mod space;
 #[cfg(any(test, feature = "test-util"))]
 pub mod trial;
+mod way;
 mod whole;
 pub mod words;
 

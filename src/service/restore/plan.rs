@@ -1,27 +1,26 @@
 //! What a restore would do, decided before anything is written: a value, with its reasons.
 //!
-//! Not here: doing it (`run`), choosing among backups (`domain::recovery`).
+//! Not here: doing it (`run`), choosing among backups (`chosen`).
 
 use std::path::PathBuf;
 
 use crate::barman::backup_info::BackupInfo;
 use crate::barman::repository::Repository;
-use crate::domain::backup::{Backup, BackupId, Keep};
-use crate::domain::recovery::{self, Choice, Target};
+use crate::domain::backup::{Backup, BackupId};
+use crate::domain::recovery::Target;
 use crate::domain::timeline::{KnownTimelines, TimelineId};
 use crate::fault;
-use crate::service::restore::archives::{PlannedArchive, planned_archives, stored_objects};
+use crate::service::restore::archives::PlannedArchive;
+use crate::service::restore::chosen::{Chosen, Known};
 use crate::service::restore::directories::DirectoryState;
 use crate::service::restore::error::RestoreError;
-use crate::service::restore::needed_wal::{WalRange, check_wal_to_target, needed_wal};
+use crate::service::restore::needed_wal::WalRange;
 use crate::service::restore::places::{Places, PlannedTablespace};
 use crate::service::restore::request::RestoreRequest;
 use crate::service::restore::settings::{RestoreCommand, TargetAction, TimelineWord};
 use crate::service::restore::source;
 use crate::service::restore::space::{self, SpaceCheck};
-
-/// The first version whose recovery is configured as this module does it.
-const VERSION_MIN: u32 = 120_000;
+use crate::service::restore::way::Way;
 
 /// What a restore would do.
 #[derive(Debug, Clone)]
@@ -73,60 +72,47 @@ pub async fn plan(
 ) -> Result<RestorePlan, RestoreError> {
     let catalog = repository.list_backups().await?;
     let (timelines, mut warnings) = known_timelines(repository).await?;
-    let entries = catalog.backups.iter();
-    let standalone: Vec<BackupId> = entries
-        .filter(|entry| entry.keep == Some(Keep::Standalone))
-        .map(|entry| entry.backup.id.clone())
-        .collect();
-    let entries = catalog.backups.into_iter();
-    let backups: Vec<Backup> = entries.map(|entry| entry.backup).collect();
-    let choice = recovery::choose(&backups, &timelines, &request.recovery)?;
     warnings.extend(catalog.unreadable.iter().map(|unreadable| {
         let (id, reason) = (&unreadable.id, &unreadable.reason);
         format!("Backup {id} could not be considered, because its record cannot be read: {reason}.")
     }));
-    if standalone.contains(&choice.backup) && request.recovery.target != Target::Immediate {
-        warnings.push(format!(
-            "Backup {} is kept as standalone: expiring leaves it only the WAL that makes it \
-             consistent, and recovery ends where the archive has its first gap. --target-immediate \
-             asks for what is certain.",
-            choice.backup
-        ));
+    let entries = catalog.backups.into_iter();
+    let backups: Vec<Backup> = entries.map(|entry| entry.backup).collect();
+    let known = Known {
+        repository,
+        backups: &backups,
+        timelines: &timelines,
+    };
+    let mut chosen = known.choose(&request.recovery).await?;
+    warnings.append(&mut chosen.warnings);
+    let way = Way {
+        repository,
+        backup: &chosen.backup,
+        backups: &backups,
+        timeline: chosen.choice.timeline,
+        timelines: &timelines,
+    };
+    match (
+        way.check(&request.recovery.target).await,
+        chosen.instead_of.take(),
+    ) {
+        (Err(error), _) if request.accepts_gap && error.is_gap() => {
+            warnings.push(format!("Accepted as asked: {error}."));
+        }
+        // It does not lead to the same end after all.
+        (Err(error), Some(damage)) if error.is_gap() => return Err(damage),
+        (warning, _) => warnings.extend(warning?),
     }
-    let info = repository.backup_info(&choice.backup).await?;
-    let backup = info.to_backup(&choice.backup);
-    if !backups.contains(&backup) {
-        let id = choice.backup;
-        let reason = "its record has changed meanwhile".to_owned();
-        return Err(RestoreError::Choice(recovery::Refusal::Unfit {
-            id,
-            reason,
-        }));
-    }
-    check_kind(&backup, &info)?;
-    let objects = stored_objects(repository, &backup.id, &mut warnings).await?;
-    let stored = repository.archives(&backup.id).await?;
-    let archives = planned_archives(&backup, stored, objects.as_ref())?;
-    let wal = needed_wal(repository, &backup, &timelines).await?;
-    if let Target::Lsn(target) = request.recovery.target {
-        let line = (choice.timeline, &timelines);
-        check_wal_to_target(repository, &backup, target, line).await?;
-    }
-    let places = Places::decide(request, &backup, &info)?;
-    let space = space::check(&places, &archives, &backup, &mut warnings)?;
-    warnings.extend(source::warning(&request.recovery.target, &places, &info));
-    Ok(assemble(
-        request,
-        choice,
-        (backup, info),
-        Found {
-            warnings,
-            archives,
-            wal,
-            places,
-            space,
-        },
-    ))
+    let places = Places::decide(request, &chosen.backup, &chosen.info)?;
+    let space = space::check(&places, &chosen.archives, &chosen.backup, &mut warnings)?;
+    let target = &request.recovery.target;
+    warnings.extend(source::warning(target, &places, &chosen.info));
+    let found = Found {
+        warnings,
+        places,
+        space,
+    };
+    Ok(assemble(request, chosen, found))
 }
 
 /// What the archive tells of its timelines, with a warning for each history that makes no sense.
@@ -154,18 +140,12 @@ async fn known_timelines(
 
 struct Found {
     warnings: Vec<String>,
-    archives: Vec<PlannedArchive>,
-    wal: WalRange,
     places: Places,
     space: Vec<SpaceCheck>,
 }
 
-fn assemble(
-    request: &RestoreRequest,
-    choice: Choice,
-    (backup, info): (Backup, BackupInfo),
-    found: Found,
-) -> RestorePlan {
+fn assemble(request: &RestoreRequest, chosen: Chosen, found: Found) -> RestorePlan {
+    let choice = chosen.choice;
     // Any number but 1 must have its history file in the archive.
     let is_number = choice.has_history || choice.timeline == TimelineId::FIRST;
     RestorePlan {
@@ -184,43 +164,17 @@ fn assemble(
         pgdata: found.places.pgdata,
         pgdata_state: found.places.pgdata_state,
         tablespaces: found.places.tablespaces,
-        fetch_bytes: found
+        fetch_bytes: chosen
             .archives
             .iter()
             .map(|archive| archive.stored.size)
             .sum(),
-        archives: found.archives,
-        wal: found.wal,
+        archives: chosen.archives,
+        wal: chosen.wal,
         space: found.space,
         restore_command: request.restore_command.clone(),
         jobs: request.jobs.max(1),
-        backup,
-        info,
-    }
-}
-
-/// Refuses backups that are no plain copy, or of servers that recover in another way.
-fn check_kind(backup: &Backup, info: &BackupInfo) -> Result<(), RestoreError> {
-    let unsupported = |reason: &'static str| {
-        Err(RestoreError::Unsupported {
-            backup: backup.id.clone(),
-            reason,
-        })
-    };
-    if info.snapshots_info.is_some() {
-        return unsupported("it consists of volume snapshots");
-    }
-    if info
-        .parent_backup_id
-        .as_deref()
-        .is_some_and(|parent| !parent.is_empty())
-    {
-        return unsupported("it is incremental and needs its parent combined with it");
-    }
-    match backup.version {
-        Some(version) if version < VERSION_MIN => {
-            unsupported("its server is older than PostgreSQL 12")
-        }
-        _ => Ok(()),
+        backup: chosen.backup,
+        info: chosen.info,
     }
 }

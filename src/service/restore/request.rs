@@ -14,6 +14,8 @@ pub struct RestoreRequest {
     pub recovery: Request,
     /// What the server does at the target.
     pub action: TargetAction,
+    /// Whether to restore although the archive lacks WAL on the way to the target.
+    pub accepts_gap: bool,
     /// The data directory to make, absolute.
     pub pgdata: PathBuf,
     /// Tablespaces that are to lie elsewhere than they did.

@@ -127,17 +127,22 @@ fn a_target_that_never_was_ends_the_recovery_short_of_it() {
     workload.stop();
     primary.archive_now();
     // Where that can be told beforehand, it is.
-    refuse(
-        &world,
-        &["--target-lsn", "FF/0"],
-        Kind::Refused,
-        &["FF/0", "lacks"],
-    );
-    for (name, option, value) in [
-        ("point", "--target-name", "never-made"),
-        ("late", "--target-time", "2099-01-01 00:00:00"),
+    let late = ["--target-time", "2099-01-01 00:00:00"];
+    for (options, words) in [
+        (&["--target-lsn", "FF/0"], ["FF/0", "lacks"]),
+        (
+            &late,
+            ["2099-01-01", "lies after all that the archive holds"],
+        ),
     ] {
-        let restored = world.restore(name, &[option, value]);
+        refuse(&world, options, Kind::Refused, &words);
+    }
+    let late = [&late[..], &["--accept-gap"]].concat();
+    for (name, options) in [
+        ("point", &["--target-name", "never-made"][..]),
+        ("late", &late),
+    ] {
+        let restored = world.restore(name, options);
         assert_stops_short(&restored);
     }
 }

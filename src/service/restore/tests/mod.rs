@@ -4,6 +4,7 @@
 mod leftovers;
 mod outcomes;
 mod truth;
+mod way;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -131,6 +132,10 @@ impl Bed {
     }
 
     async fn put_record(&self, more: &str) {
+        self.put_record_of(&id(), more).await;
+    }
+
+    async fn put_record_of(&self, id: &BackupId, more: &str) {
         let old = self.path("old-tablespace");
         let text = format!(
             "backup_label={LABEL:?}\nbegin_time=2026-11-21 05:43:47+00:00\n\
@@ -140,8 +145,19 @@ impl Bed {
              tablespaces=[('tsone', 16384, '{}')]\ntimeline=1\nversion=150020\n{more}",
             old.display()
         );
-        let key = self.repository.layout.backup_info(&id());
+        let key = self.repository.layout.backup_info(id);
         self.put(&key, text.as_bytes()).await;
+    }
+
+    /// Puts files of the log.
+    async fn put_wal(&self, names: impl IntoIterator<Item = String>) {
+        for name in names {
+            let key = self
+                .repository
+                .layout
+                .wal(&name.parse().unwrap(), Codec::None);
+            self.put(&key, b"wal").await;
+        }
     }
 
     fn key(&self, tablespace: Option<u32>, piece: u32) -> ObjectKey {
@@ -178,6 +194,7 @@ impl Bed {
                 backup: None,
             },
             action: TargetAction::Promote,
+            accepts_gap: false,
             pgdata: self.pgdata(),
             tablespaces: vec![TablespaceMapping {
                 old: "tsone".to_owned(),

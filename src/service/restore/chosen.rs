@@ -1,0 +1,130 @@
+//! The backup to restore: the one that the records speak for, if all of it is there.
+//!
+//! A record may be DONE and its archives gone: by hand, by a rule of the bucket, by a deletion of
+//! another tool that was killed, for Barman leaves the record as it is until the tars have gone. Where
+//! an older backup leads to the same end, that is taken and the damaged one named. Not here: judging by
+//! records alone (`domain::recovery`), the log on the way to the target (`way`).
+
+use crate::barman::backup_info::BackupInfo;
+use crate::barman::repository::Repository;
+use crate::domain::backup::{Backup, BackupId};
+use crate::domain::recovery::{self, Choice, Request, Target};
+use crate::domain::timeline::{KnownTimelines, TimelineId};
+use crate::fault;
+use crate::service::restore::archives::{PlannedArchive, planned_archives, stored_objects};
+use crate::service::restore::error::RestoreError;
+use crate::service::restore::needed_wal::{WalRange, needed_wal};
+
+/// The first version whose recovery is configured as restores do it.
+const VERSION_MIN: u32 = 120_000;
+
+/// What the archive holds, as far as its records tell.
+pub(crate) struct Known<'a> {
+    pub(crate) repository: &'a Repository,
+    pub(crate) backups: &'a [Backup],
+    pub(crate) timelines: &'a KnownTimelines,
+}
+
+/// A backup that was looked at, and can be restored.
+pub(crate) struct Chosen {
+    pub(crate) choice: Choice,
+    pub(crate) backup: Backup,
+    pub(crate) info: BackupInfo,
+    pub(crate) archives: Vec<PlannedArchive>,
+    pub(crate) wal: WalRange,
+    /// What is odd about it, and each damaged backup that was passed over.
+    pub(crate) warnings: Vec<String>,
+    /// What is wrong with the backup in whose place it was taken.
+    pub(crate) instead_of: Option<RestoreError>,
+}
+
+impl Known<'_> {
+    /// Chooses, and passes over damaged backups while that leads to the same end: along the same
+    /// timeline, to a target that is no backup's own end.
+    ///
+    /// # Errors
+    /// Where no other will do, what is wrong with the backup chosen first.
+    pub(crate) async fn choose(&self, request: &Request) -> Result<Chosen, RestoreError> {
+        let may_pass_over = request.backup.is_none() && request.target != Target::Immediate;
+        let mut damaged: Vec<(BackupId, String)> = Vec::new();
+        let mut first: Option<(TimelineId, RestoreError)> = None;
+        loop {
+            let choice = recovery::choose_past(self.backups, self.timelines, request, &damaged);
+            let choice = match (choice, first.take()) {
+                (Ok(choice), None) => choice,
+                (Ok(choice), Some(known)) if choice.timeline == known.0 => {
+                    first = Some(known);
+                    choice
+                }
+                (Err(refusal), None) => return Err(refusal.into()),
+                (_, Some((_, error))) => return Err(error),
+            };
+            let (id, timeline) = (choice.backup.clone(), choice.timeline);
+            match self.look(choice).await {
+                Err(error) if may_pass_over && error.is_damage() => {
+                    damaged.push((id, fault::chain(&error)));
+                    first.get_or_insert((timeline, error));
+                }
+                looked => {
+                    let mut chosen = looked?;
+                    chosen.warnings.extend(damaged.iter().map(|(id, reason)| {
+                        format!("Backup {id} was passed over, for it cannot be restored: {reason}.")
+                    }));
+                    chosen.instead_of = first.map(|(_, error)| error);
+                    return Ok(chosen);
+                }
+            }
+        }
+    }
+
+    /// Looks whether all of a backup is there.
+    async fn look(&self, choice: Choice) -> Result<Chosen, RestoreError> {
+        let repository = self.repository;
+        let info = repository.backup_info(&choice.backup).await?;
+        let backup = info.to_backup(&choice.backup);
+        if !self.backups.contains(&backup) {
+            return Err(RestoreError::RecordChanged { backup: backup.id });
+        }
+        check_kind(&backup, &info)?;
+        let mut warnings = Vec::new();
+        let objects = stored_objects(repository, &backup.id, &mut warnings).await?;
+        let stored = repository.archives(&backup.id).await?;
+        let archives = planned_archives(&backup, stored, objects.as_ref())?;
+        let wal = needed_wal(repository, &backup, self.timelines).await?;
+        Ok(Chosen {
+            choice,
+            backup,
+            info,
+            archives,
+            wal,
+            warnings,
+            instead_of: None,
+        })
+    }
+}
+
+/// Refuses backups that are no plain copy, or of servers that recover in another way.
+fn check_kind(backup: &Backup, info: &BackupInfo) -> Result<(), RestoreError> {
+    let unsupported = |reason: &'static str| {
+        Err(RestoreError::Unsupported {
+            backup: backup.id.clone(),
+            reason,
+        })
+    };
+    if info.snapshots_info.is_some() {
+        return unsupported("it consists of volume snapshots");
+    }
+    if info
+        .parent_backup_id
+        .as_deref()
+        .is_some_and(|parent| !parent.is_empty())
+    {
+        return unsupported("it is incremental and needs its parent combined with it");
+    }
+    match backup.version {
+        Some(version) if version < VERSION_MIN => {
+            unsupported("its server is older than PostgreSQL 12")
+        }
+        _ => Ok(()),
+    }
+}

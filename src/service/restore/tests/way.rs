@@ -1,0 +1,237 @@
+//! What a restore sees of the way to its target before it begins: damaged backups, and gaps in the log.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::*;
+use crate::clock;
+use crate::domain::lsn::Lsn;
+
+const LATER_ID: &str = "20261121T064347";
+/// Later than the bed's own, and on the same timeline.
+const LATER: &str = "begin_time=2026-11-21 06:43:47+00:00\nbegin_wal=000000010000000000000007\n\
+    begin_xlog=0/7000028\nend_time=2026-11-21 06:43:49+00:00\n\
+    end_wal=000000010000000000000008\nend_xlog=0/8000138\n";
+
+fn segment(timeline: u32, number: u32) -> String {
+    format!("{timeline:08X}00000000{number:08X}")
+}
+
+fn segments(timeline: u32, numbers: impl IntoIterator<Item = u32>) -> Vec<String> {
+    let name = |number| segment(timeline, number);
+    numbers.into_iter().map(name).collect()
+}
+
+/// A bed whose backup needs 3 and 4, with these files of the log after that.
+async fn bed_with(names: Vec<String>) -> Bed {
+    let bed = Bed::new(Codec::None).await;
+    bed.put_wal(names).await;
+    bed
+}
+
+async fn plan_for(bed: &Bed, target: Target) -> Result<RestorePlan, RestoreError> {
+    let mut request = bed.request();
+    request.recovery.target = target;
+    plan(&bed.repository, &request).await
+}
+
+/// What the user is told of the way, if that leads to the target.
+async fn told(bed: &Bed, target: Target) -> Result<String, RestoreError> {
+    Ok(plan_for(bed, target).await?.warnings.join("\n"))
+}
+
+async fn check_refused(bed: &Bed, target: Target, missing: &str) {
+    let error = told(bed, target).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    assert!(
+        matches!(error, RestoreError::TargetWalMissing { .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains(missing), "{error}");
+}
+
+fn lsn(text: &str) -> Target {
+    Target::Lsn(text.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_record_without_archives_is_passed_over_and_named() {
+    let bed = bed_with(segments(1, 5..=9)).await;
+    let later: BackupId = LATER_ID.parse().unwrap();
+    bed.put_record_of(&later, LATER).await;
+    let plan = plan_for(&bed, Target::Latest).await.unwrap();
+    assert_eq!(plan.backup.id, id());
+    assert_eq!(plan.passed_over[0].0, later);
+    let warning = plan.warnings.join(" ");
+    assert!(
+        warning.contains("20261121T064347 was passed over"),
+        "{warning}"
+    );
+    assert!(
+        warning.contains("no archive of the data directory"),
+        "{warning}"
+    );
+    for tablespace in [None, Some(16384)] {
+        let name = ArchiveName {
+            tablespace,
+            piece: 0,
+        };
+        let key = bed.repository.layout.archive(&later, &name, Codec::None);
+        bed.put(&key, b"tar").await;
+    }
+    let key = bed.repository.layout.backup_info(&later);
+    let record = bed.repository.get_small(&key).await.unwrap();
+    let record = String::from_utf8(record.into()).unwrap();
+    let lines = record.split_inclusive('\n');
+    let without: String = lines
+        .filter(|line| !line.starts_with("begin_wal="))
+        .collect();
+    bed.put(&key, without.as_bytes()).await;
+    let plan = plan_for(&bed, lsn("0/9000028")).await.unwrap();
+    assert_eq!(plan.backup.id, id());
+    assert!(plan.reasons[0].contains("the last that is whole"));
+}
+
+#[tokio::test]
+async fn a_record_without_archives_is_not_passed_over_to_another_end() {
+    let bed = bed_with(segments(1, [5, 7, 8])).await;
+    let later: BackupId = LATER_ID.parse().unwrap();
+    bed.put_record_of(&later, LATER).await;
+    let check = async |request: RestoreRequest| {
+        let error = plan(&bed.repository, &request).await.unwrap_err();
+        let is_it =
+            matches!(&error, RestoreError::ArchiveMissing { backup, .. } if *backup == later);
+        assert!(is_it, "{error}");
+    };
+    // Its own end.
+    let mut request = bed.request();
+    request.recovery.target = Target::Immediate;
+    check(request).await;
+    // It was asked for.
+    let mut request = bed.request();
+    request.recovery.backup = Some(later.clone());
+    check(request).await;
+    // From the one before it, recovery ends at a gap.
+    check(bed.request()).await;
+    // It is the only one on its timeline.
+    bed.put_wal(segments(1, [6])).await;
+    let on_the_second = "end_wal=000000020000000000000008\ntimeline=2\n\
+        begin_wal=000000020000000000000007\n";
+    bed.put_record_of(&later, &format!("{LATER}{on_the_second}"))
+        .await;
+    let history = bed
+        .repository
+        .layout
+        .wal(&"00000002.history".parse().unwrap(), Codec::None);
+    bed.put(&history, b"1\t0/3000050\tno reason\n").await;
+    check(bed.request()).await;
+}
+
+#[tokio::test]
+async fn a_record_that_is_wrong_about_its_end_by_far_is_refused_at_once() {
+    let bed = Bed::new(Codec::None).await;
+    bed.put_record("end_xlog=FFFFFFFF/FF000000\n").await;
+    let error = bed.plan().await.unwrap_err();
+    match error {
+        RestoreError::WalMissing { segments, .. } => assert_eq!(segments.len(), 5),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_gap_before_the_end_of_the_archive_is_not_taken_for_the_end() {
+    let whole = bed_with(segments(1, 5..=9)).await;
+    assert_eq!(told(&whole, Target::Latest).await.unwrap(), "");
+    // Behind it is more than an archiver sends ahead.
+    let long = bed_with(segments(1, [5].into_iter().chain(7..=90))).await;
+    check_refused(&long, Target::Latest, &segment(1, 6)).await;
+    // A backup was finished behind it.
+    let short = bed_with(segments(1, [5, 7, 8])).await;
+    let warning = told(&short, Target::Latest).await.unwrap();
+    assert!(
+        warning.contains(&segment(1, 6)) && warning.contains("sent ahead"),
+        "{warning}"
+    );
+    short.put_record_of(&LATER_ID.parse().unwrap(), LATER).await;
+    let mut request = short.request();
+    request.recovery.backup = Some(id());
+    let error = plan(&short.repository, &request).await.unwrap_err();
+    assert!(
+        matches!(error, RestoreError::TargetWalMissing { .. }),
+        "{error}"
+    );
+    request.accepts_gap = true;
+    let accepted = plan(&short.repository, &request).await.unwrap();
+    assert!(accepted.warnings.join(" ").contains(&segment(1, 6)));
+    // What makes it consistent is all that counts here.
+    request.accepts_gap = false;
+    request.recovery.target = Target::Immediate;
+    assert!(
+        plan(&short.repository, &request)
+            .await
+            .unwrap()
+            .warnings
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_gap_is_looked_for_along_the_line() {
+    let history = "1\t0/6000050\tno reason\n";
+    let line = async |names: Vec<String>| {
+        let bed = bed_with(names).await;
+        let key = bed
+            .repository
+            .layout
+            .wal(&"00000002.history".parse().unwrap(), Codec::None);
+        bed.put(&key, history.as_bytes()).await;
+        bed
+    };
+    let of_second = || segments(2, 6..=8);
+    // The segment of the switch was finished on the second; what follows on the first is off the line.
+    let mut names = [segments(1, [5, 9]), of_second()].concat();
+    names.push(format!("{}.partial", segment(1, 6)));
+    let bed = line(names).await;
+    assert_eq!(told(&bed, Target::Latest).await.unwrap(), "");
+    let bed = line(of_second()).await;
+    check_refused(&bed, Target::Latest, &segment(1, 5)).await;
+    let bed = line(segments(1, [5])).await;
+    assert_eq!(told(&bed, Target::Latest).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn a_target_in_time_is_held_to_when_the_log_was_put() {
+    let now = clock::now();
+    let text = |time: DateTime<Utc>| time.format("%Y-%m-%d %H:%M:%S+00:00").to_string();
+    let ended = format!("end_time={}\n", text(now - TimeDelta::hours(2)));
+    let at = |minutes| Target::Time((now + TimeDelta::minutes(minutes)).fixed_offset());
+    let bed = bed_with(segments(1, [5, 6])).await;
+    bed.put_record(&ended).await;
+    for minutes in [-90, -5, 50] {
+        assert_eq!(told(&bed, at(minutes)).await.unwrap(), "", "{minutes}");
+    }
+    let error = told(&bed, at(90)).await.unwrap_err();
+    assert!(
+        matches!(error, RestoreError::TargetAfterArchive { .. }),
+        "{error}"
+    );
+    bed.put_wal(segments(1, [8])).await;
+    check_refused(&bed, at(90), &segment(1, 7)).await;
+    // Nothing tells where these lie.
+    for target in [at(-5), Target::Xid(900), Target::Name("n".to_owned())] {
+        let warning = told(&bed, target).await.unwrap();
+        assert!(
+            warning.contains("should the target lie behind"),
+            "{warning}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_target_in_the_log_may_lie_in_a_segment_that_is_unfinished() {
+    let bed = bed_with(segments(1, [5, 6])).await;
+    let target = Target::Lsn(Lsn::new(0x0700_0100));
+    check_refused(&bed, target.clone(), &segment(1, 7)).await;
+    bed.put_wal([format!("{}.partial", segment(1, 7))]).await;
+    assert_eq!(told(&bed, target).await.unwrap(), "");
+    check_refused(&bed, lsn("0/8000100"), &segment(1, 7)).await;
+}

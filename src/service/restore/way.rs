@@ -1,0 +1,302 @@
+//! The log after a backup on the way to the target, looked at before anything is restored.
+//!
+//! A server that meets a gap has recovered for hours. With a target it stops there; without one it
+//! takes the gap for the end of the log and promotes, and all that lies behind is lost to it. Not here:
+//! the log that makes the backup consistent (`needed_wal`).
+
+use std::iter::successors;
+use std::pin::pin;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::TryStreamExt;
+
+use crate::barman::repository::Repository;
+use crate::barman::repository::wal_listing::WalScope;
+use crate::domain::backup::{Backup, BackupStatus};
+use crate::domain::lsn::Lsn;
+use crate::domain::recovery::Target;
+use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
+use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
+use crate::domain::wal_file::WalFileName;
+use crate::service::restore::error::RestoreError;
+use crate::service::restore::needed_wal::{MISSING_NAMED_MAX, holder, missing};
+use crate::store::ObjectKey;
+
+/// How far the clocks of a server and of its store may be apart without a target being misjudged.
+const CLOCKS_APART_MAX: TimeDelta = TimeDelta::hours(1);
+
+/// So many segments may be sent ahead of one that is still on its way: what a server that died has
+/// left behind such a gap it had not handed over.
+const SENT_AHEAD_MAX: u64 = 64;
+
+/// Where recovery begins, and along which line it goes.
+pub(crate) struct Way<'a> {
+    /// The archive.
+    pub(crate) repository: &'a Repository,
+    /// The backup.
+    pub(crate) backup: &'a Backup,
+    /// All that there are.
+    pub(crate) backups: &'a [Backup],
+    /// The line.
+    pub(crate) timeline: TimelineId,
+    /// What is known of it.
+    pub(crate) timelines: &'a KnownTimelines,
+}
+
+/// What the archive holds of a way.
+#[derive(Debug, Default)]
+struct Reach {
+    /// When the newest file was put of those that come before a gap.
+    newest_put: Option<DateTime<Utc>>,
+    gap: Option<Gap>,
+}
+
+/// A gap with something behind it.
+#[derive(Debug)]
+struct Gap {
+    /// The first segments that are missing.
+    missing: Vec<SegmentName>,
+    /// Whether what is behind may have been sent ahead.
+    is_at_end: bool,
+}
+
+/// The segments that a line has on one of its timelines: up to `end`, or all.
+struct Span {
+    timeline: TimelineId,
+    begin: SegmentNumber,
+    end: Option<SegmentNumber>,
+}
+
+impl Way<'_> {
+    /// Sees how far the archive reaches on the way to `target`. Returns what the user should know.
+    ///
+    /// # Errors
+    /// Where recovery would certainly not reach it: as far as that can be told without reading
+    /// the log.
+    pub(crate) async fn check(&self, target: &Target) -> Result<Option<String>, RestoreError> {
+        match target {
+            Target::Immediate => Ok(None),
+            Target::Lsn(lsn) => self.check_to(*lsn).await.map(|()| None),
+            Target::Time(time) => {
+                // What was put later says nothing any more.
+                let until = time.to_utc().checked_add_signed(CLOCKS_APART_MAX);
+                let reach = self.reach(until).await?;
+                judge(target, &reach)
+            }
+            Target::Latest | Target::Xid(_) | Target::Name(_) => {
+                let reach = self.reach(None).await?;
+                judge(target, &reach)
+            }
+        }
+    }
+
+    fn line(&self) -> TimelineHistory {
+        let known = known_lines(&self.timelines.histories).remove(&self.timeline);
+        known.unwrap_or(TimelineHistory::root(self.timeline))
+    }
+
+    /// The segment that the backup ends in.
+    fn begin(&self) -> SegmentNumber {
+        let end = self.backup.end_lsn.unwrap_or(Lsn::new(1)).max(Lsn::new(1));
+        SegmentNumber::ending_at(end, self.backup.segment_size)
+    }
+
+    /// Sees that a target which says where in the log it lies is not behind a gap, or behind the
+    /// end of the archive.
+    ///
+    /// The last segment may be there unfinished, as a failover leaves it.
+    async fn check_to(&self, target: Lsn) -> Result<(), RestoreError> {
+        let (line, size) = (self.line(), self.backup.segment_size);
+        // Where the line is not known, nor is what lies on it.
+        let is_known = !line.ancestors().is_empty() || self.timeline == TimelineId::FIRST;
+        let last = SegmentNumber::holding(target, size);
+        let Some(next) = self.begin().next().filter(|_| is_known) else {
+            return Ok(());
+        };
+        let name_of = |number| SegmentName::new(holder(&line, number, size), number, size);
+        let mut segments = missing(self.repository, next..=last, size, &name_of).await?;
+        let unfinished = match name_of(last) {
+            Some(name) if segments.first() == Some(&name) => {
+                self.repository.has_partial(name).await?
+            }
+            _ => false,
+        };
+        if unfinished {
+            segments.clear();
+        }
+        if segments.is_empty() {
+            return Ok(());
+        }
+        Err(behind_gap(&Target::Lsn(target), &segments))
+    }
+
+    /// Walks along the line, file by file, to its end or until a file was put later than `until`.
+    async fn reach(&self, until: Option<DateTime<Utc>>) -> Result<Reach, RestoreError> {
+        let line = self.line();
+        let mut walk = Walk {
+            way: self,
+            line: &line,
+            expected: self.begin(),
+            reach: Reach::default(),
+        };
+        for span in spans(&line, self.begin(), self.backup.segment_size) {
+            let is_over = walk.along(&span, until).await?;
+            if is_over {
+                break;
+            }
+        }
+        Ok(walk.reach)
+    }
+}
+
+/// A look along a line.
+struct Walk<'a> {
+    way: &'a Way<'a>,
+    line: &'a TimelineHistory,
+    /// The first segment that was not seen.
+    expected: SegmentNumber,
+    reach: Reach,
+}
+
+impl Walk<'_> {
+    /// Looks at one timeline's part. Returns whether all is known that matters.
+    async fn along(
+        &mut self,
+        span: &Span,
+        until: Option<DateTime<Utc>>,
+    ) -> Result<bool, RestoreError> {
+        let (repository, size) = (self.way.repository, self.way.backup.segment_size);
+        let Some(first) = SegmentName::new(span.timeline, span.begin, size) else {
+            return Ok(true);
+        };
+        // The folder's own name sorts before all that is in it.
+        let after = ObjectKey::new(repository.layout.wal_folder(first));
+        let scope = WalScope::Timeline(span.timeline);
+        let mut pages = pin!(repository.wal_objects(scope, Some(&after)));
+        while let Some(page) = pages.try_next().await? {
+            for file in page.files {
+                let Some(number) = file.name.segment().and_then(|name| name.number(size)) else {
+                    continue;
+                };
+                if span.end.is_some_and(|end| number >= end) {
+                    return Ok(false);
+                }
+                let is_whole = matches!(file.name, WalFileName::Segment(_));
+                if number < span.begin || (number > self.expected && !is_whole) {
+                    continue;
+                }
+                if number > self.expected {
+                    if self.meet_gap(span, number) {
+                        return Ok(true);
+                    }
+                    continue;
+                }
+                let newest = self.reach.newest_put.get_or_insert(file.modified);
+                *newest = file.modified.max(*newest);
+                if until.is_some_and(|until| *newest > until) {
+                    return Ok(true);
+                }
+                if is_whole && let Some(next) = number.next() {
+                    self.expected = self.expected.max(next);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes note of a segment behind a gap. Returns whether there is no doubt about the gap.
+    fn meet_gap(&mut self, span: &Span, behind: SegmentNumber) -> bool {
+        let size = self.way.backup.segment_size;
+        let begin = self.expected;
+        let name_of = |number| SegmentName::new(holder(self.line, number, size), number, size);
+        let is_at_end = span.end.is_none()
+            && span.begin <= begin
+            && behind.to_u64() - begin.to_u64() < SENT_AHEAD_MAX
+            && !self.has_backup_behind(span.timeline, begin);
+        let gap = self.reach.gap.get_or_insert_with(|| Gap {
+            missing: successors(Some(begin), |number| number.next())
+                .take_while(|number| *number < behind)
+                .take(MISSING_NAMED_MAX)
+                .map_while(name_of)
+                .collect(),
+            is_at_end,
+        });
+        gap.is_at_end = is_at_end;
+        !is_at_end
+    }
+
+    /// Whether a backup was finished behind a gap: then what is missing had been archived.
+    fn has_backup_behind(&self, timeline: TimelineId, gap: SegmentNumber) -> bool {
+        let size = self.way.backup.segment_size;
+        self.way.backups.iter().any(|backup| {
+            let begins_behind = |name: SegmentName| {
+                name.timeline() == timeline && name.number(size).is_some_and(|begin| begin >= gap)
+            };
+            backup.status == BackupStatus::Done
+                && backup.system_id == self.way.backup.system_id
+                && backup.begin_wal.is_some_and(begins_behind)
+        })
+    }
+}
+
+/// The parts of a line from a segment on, oldest first.
+fn spans(line: &TimelineHistory, from: SegmentNumber, size: SegmentSize) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let mut begin = from;
+    for left in line.ancestors() {
+        // A segment in which the line left a timeline was finished on a later one.
+        let end = SegmentNumber::holding(left.switched_at, size);
+        if begin < end {
+            spans.push(Span {
+                timeline: left.timeline,
+                begin,
+                end: Some(end),
+            });
+            begin = end;
+        }
+    }
+    spans.push(Span {
+        timeline: line.timeline(),
+        begin,
+        end: None,
+    });
+    spans
+}
+
+/// What the reach of the archive means for a target.
+fn judge(target: &Target, reach: &Reach) -> Result<Option<String>, RestoreError> {
+    // What is in a file of the log was written before the file was put.
+    let behind = reach.newest_put.filter(|put| match target {
+        Target::Time(time) => time.signed_duration_since(*put) > CLOCKS_APART_MAX,
+        _ => false,
+    });
+    match (target, &reach.gap, behind) {
+        (Target::Latest, Some(gap), _) if !gap.is_at_end => Err(behind_gap(target, &gap.missing)),
+        (_, Some(gap), Some(_)) => Err(behind_gap(target, &gap.missing)),
+        (Target::Latest, Some(gap), _) => Ok(Some(format!(
+            "Recovery ends before {}, which the archive lacks: what it holds behind that was sent ahead.",
+            named(&gap.missing)
+        ))),
+        (_, Some(gap), None) => Ok(Some(format!(
+            "The archive lacks {}: should the target lie behind that, recovery does not reach it.",
+            named(&gap.missing)
+        ))),
+        (_, None, Some(newest_put)) => Err(RestoreError::TargetAfterArchive {
+            target: target.clone(),
+            newest_put,
+        }),
+        (_, None, None) => Ok(None),
+    }
+}
+
+fn behind_gap(target: &Target, missing: &[SegmentName]) -> RestoreError {
+    RestoreError::TargetWalMissing {
+        target: target.clone(),
+        segments: missing.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn named(segments: &[SegmentName]) -> String {
+    let names: Vec<String> = segments.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
