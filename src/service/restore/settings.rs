@@ -83,14 +83,15 @@ pub enum TimelineWord {
 /// Every setting that could send replay elsewhere, or that belongs to a standby's life.
 ///
 /// A value left over from the source would be a second target, which PostgreSQL refuses, a delay,
-/// or a command that cleans up an archive that is not this cluster's.
-const NEUTRAL: [(&str, &str); 7] = [
+/// or a command that cleans up, or takes over, what is not this cluster's.
+const NEUTRAL: [(&str, &str); 8] = [
     ("recovery_target", ""),
     ("recovery_target_name", ""),
     ("recovery_target_time", ""),
     ("recovery_target_xid", ""),
     ("recovery_target_lsn", ""),
     ("archive_cleanup_command", ""),
+    ("recovery_end_command", ""),
     ("recovery_min_apply_delay", "0"),
 ];
 
@@ -284,20 +285,23 @@ mod tests {
         let text = check(Target::Latest, "", &["recovery_target_timeline = '1'"]);
         assert_eq!(
             text.lines().filter(|line| line.ends_with(" = ''")).count(),
-            6
+            7
         );
     }
 
     #[test]
     fn older_lines_of_the_same_settings_become_comments() {
         let held = "work_mem = '8MB'\nRecovery_Target_Time = 'x'\n  restore_command='cp'\n\
-                    recovery_min_apply_delay = '1h'\nprimary_conninfo = 'host=a'";
+                    recovery_min_apply_delay = '1h'\nprimary_conninfo = 'host=a'\n\
+                    recovery_end_command = 'take-over'";
         let expected = [
             "work_mem = '8MB'",
             "# replaced by cellarman restore: Recovery_Target_Time = 'x'",
             "# replaced by cellarman restore:   restore_command='cp'",
             "# replaced by cellarman restore: recovery_min_apply_delay = '1h'",
             "primary_conninfo = 'host=a'",
+            "# replaced by cellarman restore: recovery_end_command = 'take-over'",
+            "recovery_end_command = ''",
             "recovery_min_apply_delay = '0'",
             "hba_file = '/new/pg_hba.conf'",
         ];
