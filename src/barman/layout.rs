@@ -100,6 +100,11 @@ impl Layout {
         &self.server
     }
 
+    /// What the keys of all servers' objects begin with.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// What the keys of all the server's objects begin with.
     pub fn server_prefix(&self) -> String {
         format!("{}{}/", self.path, self.server)

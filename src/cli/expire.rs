@@ -149,6 +149,8 @@ pub async fn run(arguments: ExpireArguments, context: &Context) -> Result<ExitCo
         policy: policy(&arguments, context)?,
         minimum_redundancy: arguments.minimum_redundancy,
     };
+    // Before the store's clock is looked at, for which something is put.
+    expire::check_server(repository).await?;
     let host_now = clock::now();
     let now = if arguments.dry_run {
         host_now

@@ -9,6 +9,7 @@ pub mod delete;
 mod folders;
 mod keep;
 pub mod record;
+mod servers;
 pub mod wal;
 pub mod wal_listing;
 

@@ -66,6 +66,18 @@ impl ExpirePlan {
     }
 }
 
+/// Sees that there is anything of the server: a name that was mistyped has nothing to expire, ever.
+pub async fn check_server(repository: &Repository) -> Result<(), ExpireError> {
+    if repository.has_server().await? {
+        return Ok(());
+    }
+    Err(ExpireError::UnknownServer {
+        server: repository.layout.server().to_string(),
+        // Not everybody may look there.
+        beside: repository.names_beside().await.unwrap_or_default(),
+    })
+}
+
 /// Reads the archive and decides, for the moment `now`: for a run, that is `store_clock::now`.
 /// Changes nothing.
 pub async fn plan(
@@ -101,7 +113,7 @@ pub async fn plan(
 async fn wal_now(
     repository: &Repository,
     planned: &ExpirePlan,
-) -> Result<Vec<WalRange>, ExpireError> {
+) -> Result<Vec<WalRange>, RepositoryError> {
     let found = Found::read(repository, planned.now).await?;
     let (rules, now) = (planned.rules, planned.now);
     Ok(found.decide(&planned.wal, |archive| {
@@ -178,7 +190,7 @@ struct Found {
 impl Found {
     /// Signs of life are read first: a backup that begins meanwhile is then STARTED without one,
     /// and left alone, and one that ends meanwhile still has its own.
-    async fn read(repository: &Repository, now: DateTime<Utc>) -> Result<Self, ExpireError> {
+    async fn read(repository: &Repository, now: DateTime<Utc>) -> Result<Self, RepositoryError> {
         let private = Private::list(repository).await?;
         let catalog = repository.list_backups().await?;
         let histories = repository.read_histories().await?;

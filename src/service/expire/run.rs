@@ -243,12 +243,7 @@ impl Run<'_> {
         if planned.is_empty() {
             return Ok(());
         }
-        let now = match wal_now(self.repository, self.plan).await {
-            Ok(now) => now,
-            Err(ExpireError::Repository(error)) => return Err(error.into()),
-            Err(ExpireError::Stopped { source, .. }) => return Err(Stop::Failed(*source)),
-            Err(ExpireError::Cancelled { .. }) => return Err(Stop::Cancelled),
-        };
+        let now = wal_now(self.repository, self.plan).await?;
         let now: Vec<&WalRange> = now.iter().filter(is_doomed).collect();
         for range in planned {
             self.delete_range(range, &now).await?;

@@ -260,6 +260,29 @@ async fn an_unreadable_record_or_history_is_told_and_does_not_stop_the_rest() {
 }
 
 #[tokio::test]
+async fn a_server_of_which_there_is_nothing_is_told_and_those_there_are_named() {
+    let scene = scene().await;
+    check_server(&scene.repository).await.unwrap();
+    let of = |server: &str| {
+        let layout = Layout::new("p", &server.parse().unwrap());
+        Repository::new(Arc::clone(&scene.repository.store), layout)
+    };
+    let key = ObjectKey::new("p/sv/cellarman/clock");
+    let options = PutOptions::default();
+    let store = &scene.repository.store;
+    store.put(&key, Bytes::new(), &options).await.unwrap();
+    let error = check_server(&of("sv")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    let words = "no backup and no WAL of server sv: there is srv";
+    assert!(error.to_string().ends_with(words), "{error}");
+    let empty = Scene::new();
+    let error = check_server(&empty.repository).await.unwrap_err();
+    assert!(error.to_string().ends_with("of server srv"), "{error}");
+    empty.put("wals/00000002.history", "odd").await;
+    check_server(&empty.repository).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_a_killed_deletion_left_of_ours_goes() {
     let scene = Scene::new();
     scene
