@@ -374,13 +374,13 @@ fn written(writer: Option<CacheWriter>, old: Option<Cache>, folders: &Folders) -
 
 fn catalog(folders: Folders) -> Catalog {
     let mut catalog = Catalog::default();
-    for (id, folder) in folders.0 {
+    for (id, mut folder) in folders.0 {
         let keep = folder.kept();
-        match folder.record.and_then(|record| record.value) {
+        match folder.record.take().and_then(|record| record.value) {
             Some(Ok(backup)) => catalog.backups.push(CatalogEntry {
+                stored: folder.stored_of(&backup),
                 backup: *backup,
                 keep,
-                stored: folder.stored,
             }),
             Some(Err(reason)) => catalog.unreadable.push(Unreadable {
                 id,

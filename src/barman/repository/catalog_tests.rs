@@ -97,6 +97,26 @@ fn record(name: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_backup_without_the_archive_of_its_data_or_a_tablespace_is_told_apart() {
+    let bed = Bed::with(1).await;
+    let key = |name: &str| format!("p/srv/base/{}/{name}", id(0));
+    for (name, lacks_archives) in [
+        ("16384.tar.gz", true),
+        ("16385_0001.tar", true),
+        ("16385.tar.enc", true),
+        ("16385.tar.lz4", false),
+    ] {
+        bed.put(&key(name), "tar").await;
+        let catalog = bed.repository.list_backups().await.unwrap();
+        let stored = catalog.backups[0].stored;
+        assert_eq!(stored.lacks_archives, lacks_archives, "{name}");
+    }
+    bed.delete(&key("data.tar")).await;
+    let catalog = bed.repository.list_backups().await.unwrap();
+    assert!(catalog.backups[0].stored.lacks_archives);
+}
+
+#[tokio::test]
 async fn a_read_fetches_the_pages_the_cache_and_what_changed() {
     let bed = Bed::with(1200).await;
     for (number, keep) in [(7, "base"), (8, "/base"), (9, "base")] {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 
-use crate::barman::layout::Layout;
+use crate::barman::layout::{ArchiveName, Layout};
 use crate::barman::repository::keep::is_refused_key;
 use crate::barman::repository::{Repository, RepositoryError, Stored};
-use crate::domain::backup::{Backup, BackupId, Keep};
+use crate::domain::backup::{Backup, BackupId, BackupKind, Keep};
 use crate::store::{ListRequest, ObjectKey, ObjectMeta};
 
 /// The small objects of a backup that a catalog is made of.
@@ -81,6 +81,8 @@ pub(super) struct Folder {
     pub(super) keep: Option<Known<Keep>>,
     pub(super) doubled_keep: Option<Known<Keep>>,
     pub(super) stored: Stored,
+    /// Of which tablespaces, or the data directory, the first archive is there.
+    archived: Vec<Option<u32>>,
 }
 
 impl Folder {
@@ -93,6 +95,19 @@ impl Folder {
             Small::Record => self.record.as_ref().map(seen),
             Small::Keep => self.keep.as_ref().map(seen),
             Small::DoubledKeep => self.doubled_keep.as_ref().map(seen),
+        }
+    }
+
+    /// What is stored of it, given its record.
+    pub(super) fn stored_of(&self, backup: &Backup) -> Stored {
+        let tablespaces = backup.tablespaces.iter();
+        let mut wanted = tablespaces
+            .map(|tablespace| Some(tablespace.oid))
+            .chain([None]);
+        Stored {
+            lacks_archives: backup.kind == BackupKind::Full
+                && wanted.any(|owner| !self.archived.contains(&owner)),
+            ..self.stored
         }
     }
 
@@ -140,7 +155,13 @@ impl Folders {
         match name {
             "backup.info" => folder.record = Some(Known { stamp, value: None }),
             "annotations/keep" => folder.keep = Some(Known { stamp, value: None }),
-            _ => {}
+            name => {
+                if let Ok(Some((archive, _))) = ArchiveName::parse(name)
+                    && archive.piece == 0
+                {
+                    folder.archived.push(archive.tablespace);
+                }
+            }
         }
     }
 

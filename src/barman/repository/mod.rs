@@ -83,6 +83,9 @@ pub struct Stored {
     pub objects: u64,
     /// When the last of them was put, by the store's clock.
     pub last_put: DateTime<Utc>,
+    /// Whether an archive is not among them without which the backup cannot be restored: that of the
+    /// data directory, or that of a tablespace in its record.
+    pub lacks_archives: bool,
 }
 
 impl Stored {

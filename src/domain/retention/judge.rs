@@ -40,7 +40,7 @@ pub(super) fn judge(archive: &Archive<'_>, rules: Rules, now: DateTime<Utc>) -> 
     judged
 }
 
-/// The backups that count: DONE, full, with a known end. Newest first.
+/// The backups that count: DONE, full, with a known end and their archives. Newest first.
 struct Counted<'a> {
     newest_first: Vec<(usize, &'a Backup, DateTime<Utc>)>,
 }
@@ -51,6 +51,7 @@ impl<'a> Counted<'a> {
             let backup = candidate.backup;
             let is_counted = backup.status == BackupStatus::Done
                 && backup.kind == BackupKind::Full
+                && !candidate.lacks_archives
                 && candidate.activity != Activity::BeingDeleted;
             is_counted
                 .then(|| Some((index, backup, backup.end_time?.to_utc())))
@@ -195,7 +196,7 @@ fn judge_other(
             Verdict::Keep(KeepReason::Running)
         }
         (Activity::Dead, _) => Verdict::Keep(KeepReason::Killed),
-        (Activity::QuietSince(_), BackupStatus::Done) => judge_done(backup, rules, oldest_end),
+        (Activity::QuietSince(_), BackupStatus::Done) => judge_done(candidate, rules, oldest_end),
         (Activity::QuietSince(since), BackupStatus::Failed) => {
             if now.signed_duration_since(since) > SETTLED_AFTER {
                 Verdict::Delete(DeleteReason::FailedRemains { since })
@@ -207,14 +208,23 @@ fn judge_other(
     }
 }
 
-fn judge_done(backup: &Backup, rules: Rules, oldest_end: Option<DateTime<Utc>>) -> Judged {
+fn judge_done(
+    candidate: &Candidate<'_>,
+    rules: Rules,
+    oldest_end: Option<DateTime<Utc>>,
+) -> Judged {
+    let backup = candidate.backup;
     let Some(end) = backup.end_time else {
         return Verdict::Keep(KeepReason::NoEnd);
     };
+    let is_newer = oldest_end.is_none_or(|oldest| end >= oldest);
     match backup.kind {
         BackupKind::Snapshot => return Verdict::Keep(KeepReason::Snapshots),
-        BackupKind::Incremental { .. } if oldest_end.is_none_or(|oldest| end >= oldest) => {
+        BackupKind::Incremental { .. } if is_newer => {
             return Verdict::Keep(KeepReason::Incremental);
+        }
+        BackupKind::Full if candidate.lacks_archives && is_newer => {
+            return Verdict::Keep(KeepReason::LacksArchives);
         }
         BackupKind::Incremental { .. } | BackupKind::Full => {}
     }

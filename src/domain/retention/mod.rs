@@ -6,8 +6,9 @@
 //! Barman's rules: with a window, each DONE backup that ended within it and the newest that ended
 //! before it; with a redundancy, the newest so many; in either case as many as the minimum asks
 //! for, and those that are marked. Beyond Barman: a timeline that is in use keeps a backup to
-//! recover it from even where newer backups lie on another; only full backups count; a backup that
-//! others build on stays while they do; FAILED remains go once they have been left alone.
+//! recover it from even where newer backups lie on another; only full backups count, and only those
+//! whose archives are there; a backup that others build on stays while they do; FAILED remains go once
+//! they have been left alone.
 //!
 //! # WAL
 //!
@@ -30,6 +31,7 @@ pub mod policy;
 pub mod reason;
 mod wal;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -38,7 +40,7 @@ use crate::domain::backup::{Backup, BackupId, BackupStatus, Keep};
 use crate::domain::retention::inventory::{Stretch, WalInventory};
 use crate::domain::retention::policy::RetentionPolicy;
 use crate::domain::retention::reason::{DeleteReason, KeepReason, WalDeleteReason, WalKeepReason};
-use crate::domain::timeline::{TimelineHistory, TimelineId};
+use crate::domain::timeline::{TimelineHistory, TimelineId, known_lines};
 
 /// What has not changed for so long is left alone by everybody: time enough for a person to look
 /// at a failure, and for any two clocks to agree.
@@ -87,6 +89,8 @@ pub struct Candidate<'a> {
     pub keep: Option<Keep>,
     /// Who works on it.
     pub activity: Activity,
+    /// Whether it is certain that it cannot be restored: an archive of it is not there.
+    pub lacks_archives: bool,
 }
 
 /// All that a decision rests on.
@@ -186,6 +190,21 @@ pub fn plan_wal(archive: &Archive<'_>, rules: Rules, now: DateTime<Utc>) -> Vec<
     wal::ranges(archive, &judged, now)
 }
 
+/// The lines that are told of: the first timeline's, which has no history, and those with ancestors.
+///
+/// Every later one descends from another: a history that does not tell from which tells nothing.
+fn told_lines(histories: &[TimelineHistory]) -> BTreeMap<TimelineId, TimelineHistory> {
+    let mut lines = known_lines(histories);
+    let first = TimelineId::FIRST;
+    lines
+        .entry(first)
+        .or_insert_with(|| TimelineHistory::root(first));
+    lines.retain(|timeline, line| *timeline == first || !line.ancestors().is_empty());
+    lines
+}
+
+#[cfg(test)]
+mod doubts;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

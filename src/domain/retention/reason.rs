@@ -39,6 +39,9 @@ pub enum KeepReason {
     },
     /// It is incremental, and newer than the oldest full backup that stays.
     Incremental,
+    /// It cannot be restored, for an archive of it is not there, and is newer than the oldest backup
+    /// that stays.
+    LacksArchives,
     /// It is under way.
     Running,
     /// It was killed, and is only now marked FAILED.
@@ -81,6 +84,9 @@ impl fmt::Display for KeepReason {
             Self::Incremental => {
                 f.write_str("incremental, newer than the oldest backup that stays")
             }
+            Self::LacksArchives => f.write_str(
+                "does not count: an archive without which it cannot be restored is not there",
+            ),
             Self::Running => f.write_str("under way"),
             Self::Killed => f.write_str("killed: marked FAILED first, its remains go a day later"),
             Self::FailedRecently { since } => {

@@ -69,6 +69,8 @@ pub(super) fn failed(name: &str, days: i64) -> Backup {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scene {
     pub(super) backups: Vec<(Backup, Option<Keep>, Option<Activity>)>,
+    /// The backups of which an archive is not there.
+    pub(super) lacking: Vec<BackupId>,
     pub(super) unreadable: Vec<BackupId>,
     pub(super) histories: Vec<TimelineHistory>,
     /// Timeline, first and last segment, and how many days ago they were put.
@@ -98,6 +100,11 @@ impl Scene {
                 *doing = Some(activity);
             }
         }
+        self
+    }
+
+    pub(super) fn lacking(mut self, name: &str) -> Self {
+        self.lacking.push(name.parse().unwrap());
         self
     }
 
@@ -132,6 +139,7 @@ impl Scene {
                     backup: &one.0,
                     keep,
                     activity,
+                    lacks_archives: self.lacking.contains(&one.0.id),
                 }
             })
             .collect();

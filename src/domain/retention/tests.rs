@@ -2,11 +2,11 @@
 
 use super::scene::{SIZE, Scene, backup, failed, history, now, rules, segment};
 use super::*;
-use crate::domain::backup::{BackupKind, SystemId};
-use crate::domain::segment::{SegmentName, SegmentSize};
+use crate::domain::backup::BackupKind;
+use crate::domain::segment::SegmentName;
 
 /// The plan as text: a line per backup, then one per range of WAL.
-fn told(plan: &Plan) -> Vec<String> {
+pub(super) fn told(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     for one in &plan.backups {
         lines.push(match &one.verdict {
@@ -27,7 +27,7 @@ fn told(plan: &Plan) -> Vec<String> {
     lines
 }
 
-fn check(scene: &Scene, policy: &str, minimum: u32, expected: &[&str]) {
+pub(super) fn check(scene: &Scene, policy: &str, minimum: u32, expected: &[&str]) {
     let plan = scene.plan(policy, minimum);
     let told = told(&plan);
     let is_same = told.len() == expected.len()
@@ -42,7 +42,7 @@ fn check(scene: &Scene, policy: &str, minimum: u32, expected: &[&str]) {
     );
 }
 
-fn four() -> Scene {
+pub(super) fn four() -> Scene {
     Scene::of(vec![
         backup("a", 1, 10, 20),
         backup("b", 1, 20, 10),
@@ -261,32 +261,6 @@ fn a_backup_under_way_keeps_the_wal_since_it_began() {
 }
 
 #[test]
-fn an_unreadable_record_is_kept_and_keeps_what_it_may_need() {
-    // The ids tell the time: 2026-11-21 is today here.
-    let mut scene = Scene::of(vec![
-        backup("20261101T000000", 1, 10, 20),
-        backup("20261111T000000", 1, 20, 10),
-        backup("20261120T000000", 1, 40, 1),
-    ])
-    .with_wal(&[(1, 5, 50, 0), (2, 7, 9, 30)])
-    .with_histories(&[history(2, &[(1, 6)])]);
-    let judged = |scene: &Scene, wal: &[&str]| {
-        let told = told(&scene.plan("REDUNDANCY 1", 0));
-        let unreadable = format!("{} stays: its record cannot be read", scene.unreadable[0]);
-        for line in wal.iter().chain([&unreadable.as_str()]) {
-            assert!(told.iter().any(|told| told.starts_with(line)), "{told:#?}");
-        }
-    };
-    scene.unreadable = vec!["20261115T000000".parse().unwrap()];
-    judged(&scene, &["1: 5-19 goes", "1: 20-50 stays", "2: 7-9 stays"]);
-    // Not certainly later: local time may be a day off.
-    scene.unreadable = vec!["20261111T120000".parse().unwrap()];
-    judged(&scene, &["1: 5-9 goes", "1: 10-50 stays"]);
-    scene.unreadable = vec!["by hand".parse().unwrap()];
-    judged(&scene, &["1: 5-50 stays", "2: 7-9 stays"]);
-}
-
-#[test]
 fn ancestors_lose_what_lies_before_the_oldest_backup_and_stale_branches_go() {
     let scene = Scene::of(vec![backup("old", 1, 10, 30), backup("new", 3, 50, 10)])
         .with_histories(&[
@@ -364,40 +338,6 @@ fn a_branch_in_use_without_a_backup_is_left_alone() {
 }
 
 #[test]
-fn several_clusters_or_sizes_keep_all_wal() {
-    let mut scene = four();
-    scene.backups[3].0.system_id = Some(SystemId(8));
-    let all = ["a goes", "b goes", "c stays", "d stays", "1: 5-50 stays"];
-    check(&scene, "REDUNDANCY 2", 0, &all);
-    // Those that go do not count.
-    let one = [
-        "a goes",
-        "b goes",
-        "c goes",
-        "d stays",
-        "1: 5-39 goes",
-        "1: 40-50 stays",
-    ];
-    check(&scene, "REDUNDANCY 1", 0, &one);
-    // Nor does one that needs its own WAL alone.
-    scene.backups[0].1 = Some(Keep::Standalone);
-    let own = [
-        "a stays",
-        "b goes",
-        "c goes",
-        "d stays",
-        "1: 5-9 goes",
-        "1: 10-11 stays",
-        "1: 12-39 goes",
-        "1: 40-50 stays",
-    ];
-    check(&scene, "REDUNDANCY 1", 0, &own);
-    let mut scene = four();
-    scene.backups[2].0.segment_size = SegmentSize::new(64 << 20).unwrap();
-    check(&scene, "REDUNDANCY 2", 0, &all);
-}
-
-#[test]
 fn what_others_are_built_on_stays_and_goes_after_them() {
     let child = |name: &str, parent: &str, begin, days| Backup {
         kind: BackupKind::Incremental {
@@ -436,36 +376,6 @@ fn what_others_are_built_on_stays_and_goes_after_them() {
 }
 
 #[test]
-fn odd_records_stay() {
-    let scene = Scene::of(vec![
-        Backup {
-            end_time: None,
-            ..backup("a", 1, 10, 30)
-        },
-        Backup {
-            kind: BackupKind::Snapshot,
-            ..backup("b", 1, 20, 20)
-        },
-        backup("c", 1, 30, 10),
-        backup("d", 1, 40, 1),
-    ])
-    .with_wal(&[(1, 5, 50, 0)]);
-    check(
-        &scene,
-        "REDUNDANCY 1",
-        0,
-        &[
-            "a stays: its record does not tell",
-            "b stays: consists of volume snapshots",
-            "c goes",
-            "d stays",
-            "1: 5-9 goes",
-            "1: 10-50 stays",
-        ],
-    );
-}
-
-#[test]
 fn a_backup_that_begins_after_the_wal_was_counted_keeps_all_it_may_need() {
     let before = four();
     let counted = before.with(|archive| archive.wal.clone());
@@ -490,15 +400,6 @@ fn a_backup_that_begins_after_the_wal_was_counted_keeps_all_it_may_need() {
         .map(|range| range.files.last)
         .collect();
     assert_eq!(doomed, [segment(1, 11)], "{ranges:#?}");
-}
-
-#[test]
-fn a_history_without_ancestors_tells_nothing() {
-    let scene = Scene::of(vec![backup("a", 1, 10, 20), backup("b", 2, 30, 2)])
-        .with_wal(&[(1, 10, 15, 15), (2, 15, 50, 0)])
-        .with_histories(&[history(2, &[])]);
-    let all = ["a stays", "b stays", "1: 10-15 stays", "2: 15-50 stays"];
-    check(&scene, "1m", 0, &all);
 }
 
 #[test]

@@ -9,9 +9,9 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use crate::domain::backup::{Backup, BackupId, BackupStatus, Keep, SystemId};
 use crate::domain::retention::inventory::Stretch;
 use crate::domain::retention::reason::{DeleteReason, KeepReason, WalDeleteReason, WalKeepReason};
-use crate::domain::retention::{Archive, Candidate, SETTLED_AFTER, Verdict, WalRange};
+use crate::domain::retention::{Archive, Candidate, SETTLED_AFTER, Verdict, WalRange, told_lines};
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
-use crate::domain::timeline::{TimelineHistory, TimelineId, known_lines};
+use crate::domain::timeline::{TimelineHistory, TimelineId};
 
 /// How far the time in an id may be from the moment in UTC: Barman's ids are local time, of a zone
 /// up to 14 hours off, an hour more or less with the season, by a clock of its own.
@@ -53,7 +53,7 @@ struct Needs<'a> {
     lines: BTreeMap<TimelineId, TimelineHistory>,
     /// Backups that need all from their beginning on.
     open: Vec<Begin<'a>>,
-    /// Those of them that are DONE and stay, whose beginnings tell what is before them.
+    /// Those of them that are DONE and can be restored, whose beginnings tell what is before them.
     whole: Vec<Begin<'a>>,
     /// Standalone backups: the first and the last segment.
     standalone: Vec<(Begin<'a>, SegmentName, SegmentNumber)>,
@@ -129,16 +129,9 @@ pub(super) fn ranges(
 impl<'a> Needs<'a> {
     fn of(archive: &Archive<'a>, judged: &[Verdict<KeepReason, DeleteReason>]) -> Self {
         let size = archive.wal.segment_size();
-        let mut lines = known_lines(archive.histories);
-        let first = TimelineId::FIRST;
-        lines
-            .entry(first)
-            .or_insert_with(|| TimelineHistory::root(first));
-        // Every later one descends from another: a history that does not tell from which tells nothing.
-        lines.retain(|timeline, line| *timeline == first || !line.ancestors().is_empty());
         let mut needs = Self {
             size,
-            lines,
+            lines: told_lines(archive.histories),
             open: Vec::new(),
             whole: Vec::new(),
             standalone: Vec::new(),
@@ -179,7 +172,7 @@ impl<'a> Needs<'a> {
             return;
         }
         self.open.push(begin);
-        if backup.status == BackupStatus::Done {
+        if backup.status == BackupStatus::Done && !candidate.lacks_archives {
             self.whole.push(begin);
             let time = backup.begin_time.map(|time| time.to_utc());
             self.oldest_begin = self.oldest_begin.zip(time).map(|(a, b)| a.min(b));

@@ -232,6 +232,7 @@ impl Found {
                 backup: &entry.backup,
                 keep: entry.keep,
                 activity: self.activity(entry, killed.contains(&entry.backup.id)),
+                lacks_archives: entry.stored.lacks_archives,
             })
             .collect();
         let unreadable = self.catalog.unreadable.iter().map(|one| one.id.clone());

@@ -260,6 +260,23 @@ async fn an_unreadable_record_or_history_is_told_and_does_not_stop_the_rest() {
 }
 
 #[tokio::test]
+async fn a_record_without_its_archives_takes_nobodys_place() {
+    for gone in ["data.tar", "data_0001.tar"] {
+        let scene = scene().await;
+        let key = ObjectKey::new(format!("p/srv/base/{NEW}/{gone}"));
+        scene.repository.store.delete(&[key]).await.unwrap();
+        let stays = gone == "data.tar";
+        let plan = scene.plan().await;
+        assert_eq!(!plan.plan.order.contains(&id(OLD)), stays, "{gone}");
+        scene.run(&plan).await;
+        let keys = scene.keys().await;
+        let wal = "wals/0000000100000000/000000010000000000000003.gz".to_owned();
+        assert_eq!(keys.contains(&wal), stays, "{gone}");
+        assert!(keys.contains(&format!("base/{NEW}/backup.info")));
+    }
+}
+
+#[tokio::test]
 async fn a_server_of_which_there_is_nothing_is_told_and_those_there_are_named() {
     let scene = scene().await;
     check_server(&scene.repository).await.unwrap();
