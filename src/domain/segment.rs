@@ -49,6 +49,9 @@ impl SegmentSize {
 pub struct SegmentNumber(u64);
 
 impl SegmentNumber {
+    /// Above all segments that there can be.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// The segment that holds the byte at `lsn`; one on the boundary belongs to the later segment.
     pub fn holding(lsn: Lsn, size: SegmentSize) -> Self {
         Self(lsn.to_u64() / size.bytes())

@@ -33,6 +33,44 @@ fn an_unreadable_record_is_kept_and_keeps_what_it_may_need() {
 }
 
 #[test]
+fn a_timeline_whose_history_is_not_to_be_had_keeps_what_it_may_descend_from() {
+    // 2 left 1 at 20, and 3 left 1 at 30: of 3 that is not known.
+    let scene = |histories: &[TimelineHistory]| {
+        Scene::of(vec![
+            backup("a", 1, 10, 30),
+            backup("b", 1, 18, 28),
+            backup("c", 1, 25, 26),
+            backup("d", 1, 35, 24),
+            backup("e", 2, 22, 10),
+            backup("f", 2, 26, 2),
+        ])
+        .with_histories(&[history(2, &[(1, 20)])])
+        .with_histories(histories)
+        .with_wal(&[(1, 5, 40, 20), (2, 20, 50, 0), (3, 30, 50, 0)])
+    };
+    check(
+        &scene(&[]),
+        "REDUNDANCY 1",
+        0,
+        &[
+            "a goes",
+            "b goes",
+            "c stays: timeline 3, which is in use, may be recovered from it",
+            "d goes",
+            "e goes",
+            "f stays",
+            "1: 5-24 goes",
+            "1: 25-40 stays",
+            "2: 20-25 goes",
+            "2: 26-50 stays",
+            "3: 30-50 stays",
+        ],
+    );
+    let told = told(&scene(&[history(3, &[(1, 30)])]).plan("REDUNDANCY 1", 0));
+    assert!(told[2].starts_with("c stays: timeline 3, which is in use, is recovered from it"));
+}
+
+#[test]
 fn several_clusters_or_sizes_keep_all_wal() {
     let mut scene = four();
     scene.backups[3].0.system_id = Some(SystemId(8));

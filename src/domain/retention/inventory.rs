@@ -113,6 +113,13 @@ impl WalInventory {
             .collect()
     }
 
+    /// The first segment of a timeline of which there is a file.
+    pub fn first_segment(&self, timeline: TimelineId) -> Option<SegmentNumber> {
+        let of_it = (timeline, None)..=(timeline, Some(SegmentNumber::MAX));
+        let (_, stretch) = self.stretches.range(of_it).next()?;
+        stretch.first.number(self.size)
+    }
+
     /// All stretches, by timeline and position.
     pub fn stretches(&self) -> impl Iterator<Item = &Stretch> {
         self.stretches.values()

@@ -11,10 +11,10 @@ use crate::domain::backup::{Backup, BackupId, BackupKind, BackupStatus};
 use crate::domain::retention::policy::RetentionPolicy;
 use crate::domain::retention::reason::{DeleteReason, KeepReason};
 use crate::domain::retention::{
-    Activity, Archive, BackupVerdict, Candidate, Rules, SETTLED_AFTER, Verdict,
+    Activity, Archive, BackupVerdict, Candidate, Rules, SETTLED_AFTER, Verdict, told_lines,
 };
 use crate::domain::segment::SegmentName;
-use crate::domain::timeline::{TimelineHistory, TimelineId, known_lines};
+use crate::domain::timeline::{TimelineHistory, TimelineId};
 
 type Judged = Verdict<KeepReason, DeleteReason>;
 
@@ -109,16 +109,15 @@ impl<'a> Counted<'a> {
         let Some(since) = window_start.or(oldest_end) else {
             return;
         };
-        let is_base = |backup: &Backup, end: DateTime<Utc>, index: usize| {
+        let is_base = |backup: &Backup, end: DateTime<Utc>| {
             let is_same = match (backup.system_id, newest.system_id) {
                 (Some(one), Some(other)) => one == other,
                 _ => true,
             };
             // With a window, what ended within it stays anyway, and its beginning is what counts.
-            let is_early = window_start.is_none_or(|start| end < start);
-            is_same && is_early && (window_start.is_some() || !retained.contains_key(&index))
+            is_same && window_start.is_none_or(|start| end < start)
         };
-        let lines = known_lines(archive.histories);
+        let lines = told_lines(archive.histories);
         let mut bases = Vec::new();
         for timeline in self.timelines_in_use(archive, since) {
             let root = TimelineHistory::root(timeline);
@@ -127,16 +126,51 @@ impl<'a> Counted<'a> {
                 && self.newest_first.iter().any(|(index, backup, _)| {
                     retained.contains_key(index) && ends_on(backup, line)
                 });
-            let base = self.newest_first.iter().find(|(index, backup, end)| {
-                is_base(backup, *end, *index) && ends_on(backup, line)
-            });
-            if let Some((index, _, _)) = base.filter(|_| !is_covered) {
+            if is_covered {
+                continue;
+            }
+            let mut counted = self.newest_first.iter();
+            let base =
+                counted.find(|(_, backup, end)| is_base(backup, *end) && ends_on(backup, line));
+            if let Some((index, _, _)) = base {
                 bases.push((*index, KeepReason::TimelineBase { timeline }));
+            } else if !lines.contains_key(&timeline) {
+                let ancestors = self.possible_bases(archive, timeline, is_base);
+                let reason = KeepReason::PossibleBase { timeline };
+                bases.extend(ancestors.map(|index| (index, reason.clone())));
             }
         }
         for (index, reason) in bases {
             retained.entry(index).or_insert(reason);
         }
+    }
+
+    /// The backups that a timeline may descend from whose line is not known: on each lower one, the
+    /// newest that ended before the timeline's first file does.
+    fn possible_bases(
+        &self,
+        archive: &Archive<'_>,
+        timeline: TimelineId,
+        is_base: impl Fn(&Backup, DateTime<Utc>) -> bool,
+    ) -> impl Iterator<Item = usize> {
+        let size = archive.wal.segment_size();
+        // The line left its ancestor within the first segment, or before it if that was deleted.
+        let first = archive.wal.first_segment(timeline);
+        let latest = first.and_then(|first| first.next()?.start(size));
+        let mut bases = BTreeMap::new();
+        for (index, backup, end) in &self.newest_first {
+            let ends_before = latest
+                .zip(backup.end_lsn)
+                .is_some_and(|(latest, lsn)| lsn <= latest);
+            if let Some(ancestor) = end_timeline(backup)
+                && ancestor < timeline
+                && ends_before
+                && is_base(backup, *end)
+            {
+                bases.entry(ancestor).or_insert(*index);
+            }
+        }
+        bases.into_values()
     }
 
     /// Those on which a backup ended, or WAL was put, at or after `since`.

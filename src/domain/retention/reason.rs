@@ -30,6 +30,11 @@ pub enum KeepReason {
         /// The timeline.
         timeline: TimelineId,
     },
+    /// A timeline in use, whose history cannot be read, may be recovered from it.
+    PossibleBase {
+        /// The timeline.
+        timeline: TimelineId,
+    },
     /// It is marked.
     Marked(Keep),
     /// A backup that stays is built on it.
@@ -77,6 +82,12 @@ impl fmt::Display for KeepReason {
                 write!(
                     f,
                     "timeline {timeline}, which is in use, is recovered from it"
+                )
+            }
+            Self::PossibleBase { timeline } => {
+                write!(
+                    f,
+                    "timeline {timeline}, which is in use, may be recovered from it: its history is not to be had"
                 )
             }
             Self::Marked(keep) => write!(f, "marked keep {}", keep.as_str()),
