@@ -79,6 +79,8 @@ struct ExpireDocument {
     wal: Vec<WalDocument>,
     /// Killed backups that are marked FAILED first.
     killed: Vec<ReasonDocument>,
+    /// Marked backups whose deletion had begun, which are made whole again where all of them is there.
+    taken_back: Vec<String>,
     /// Backups of which only our own objects are left, which go.
     orphans: Vec<String>,
     unreadable: Vec<ReasonDocument>,
@@ -133,6 +135,7 @@ struct HistoryDocument {
 #[derive(Debug, Serialize)]
 struct DoneDocument {
     marked_failed: Vec<String>,
+    taken_back: Vec<String>,
     backups: Vec<String>,
     /// Backups that changed between plan and run, and stay for now.
     spared: Vec<ReasonDocument>,
@@ -234,6 +237,11 @@ fn print_plan(plan: &ExpirePlan, context: &Context) {
     for killed in &plan.killed {
         output.line(format!("{} was killed: {}", killed.id, killed.reason));
     }
+    for id in &plan.taken_back {
+        output.line(format!(
+            "{id} is marked, and its deletion had begun: that is taken back where all of it is there."
+        ));
+    }
     for id in &plan.orphans {
         output.line(format!("{id} has only objects of ours left, which go."));
     }
@@ -268,6 +276,9 @@ fn totals(plan: &ExpirePlan) -> String {
 
 fn print_done(done: &Done, context: &Context) {
     let output = context.output;
+    for id in &done.taken_back {
+        output.line(format!("{id} is whole again."));
+    }
     for (id, reason) in &done.spared {
         output.line(format!("Spared {id}: {reason}."));
     }
@@ -323,6 +334,7 @@ fn document(plan: &ExpirePlan, context: &Context, done: Option<&Done>) -> Expire
         backups: plan.plan.backups.iter().map(backup_document).collect(),
         wal: plan.plan.wal.iter().map(wal_document).collect(),
         killed: documents(plan.killed.iter().map(|one| (&one.id, &one.reason))),
+        taken_back: plan.taken_back.iter().map(ToString::to_string).collect(),
         orphans: plan.orphans.iter().map(ToString::to_string).collect(),
         unreadable: documents(plan.unreadable.iter().map(|one| (&one.id, &one.reason))),
         unreadable_histories: plan
@@ -336,6 +348,7 @@ fn document(plan: &ExpirePlan, context: &Context, done: Option<&Done>) -> Expire
         foreign_objects: plan.foreign_objects,
         done: done.map(|done| DoneDocument {
             marked_failed: done.marked_failed.iter().map(ToString::to_string).collect(),
+            taken_back: done.taken_back.iter().map(ToString::to_string).collect(),
             backups: done.backups.iter().map(ToString::to_string).collect(),
             spared: documents(done.spared.iter().map(|(id, reason)| (id, reason))),
             failed: done

@@ -1,12 +1,17 @@
 //! Deleting a backup: a plan first, then a run that may be killed anywhere and run again.
 
+use chrono::DateTime;
+
 use crate::barman::backup_info::BackupInfo;
 use crate::barman::repository::{DeletionPlan, Repository, RepositoryError};
+use crate::barman::stored_objects::{StoredObject, StoredObjects};
 use crate::domain::backup::{BackupId, BackupStatus};
 use crate::store::{ObjectKey, ObjectMeta};
 
 /// What a record says while the backup is being deleted.
 const BEING_DELETED: &str = "being deleted by cellarman";
+/// What follows on that where the backup was whole: when it had ended, which the record then leaves out.
+const ENDED_AT: &str = "; it ended at ";
 
 /// What was found of a backup that may be deleted.
 #[derive(Debug)]
@@ -148,12 +153,50 @@ impl Repository {
         }
         Ok(self.store.delete(&keys(&plan.private)).await?)
     }
+
+    /// Makes a backup whole again that was marked just before its deletion began, where that was
+    /// killed before it saw the mark. Returns whether it is whole now.
+    ///
+    /// Only where our own record of its objects shows that all are there: one that was marked later
+    /// may have lost some. Not for a deletion that may still be under way.
+    pub async fn take_back_deletion(&self, id: &BackupId) -> Result<bool, RepositoryError> {
+        let info = self.backup_info(id).await?;
+        let Some(info) = spared(info) else {
+            return Ok(false);
+        };
+        if self.keep(id).await?.is_none() || !self.has_all_objects(id).await? {
+            return Ok(false);
+        }
+        self.put_backup_info(id, &info).await?;
+        Ok(true)
+    }
+
+    async fn has_all_objects(&self, id: &BackupId) -> Result<bool, RepositoryError> {
+        let key = StoredObjects::key(&self.layout, id);
+        let bytes = match self.get_small(&key).await {
+            Err(RepositoryError::Store(error)) if error.is_not_found() => return Ok(false),
+            read => read?,
+        };
+        let Ok(recorded) = StoredObjects::parse(&bytes) else {
+            return Ok(false);
+        };
+        let archives = self.archives(id).await?;
+        let is_there = |object: &StoredObject| {
+            let mut archives = archives.iter();
+            archives.any(|one| one.key.base_name() == object.name && one.size == object.size)
+        };
+        Ok(!recorded.objects.is_empty() && recorded.objects.iter().all(is_there))
+    }
 }
 
 /// The record as it stands while the rest is deleted. Why the backup had failed before is kept.
 fn doomed(info: BackupInfo) -> BackupInfo {
+    let end_time = info.end_time.filter(|_| info.status == BackupStatus::Done);
     let error = match info.error.as_deref() {
-        None | Some("") => BEING_DELETED.to_owned(),
+        None | Some("") => match end_time {
+            Some(end) => format!("{BEING_DELETED}{ENDED_AT}{}", end.to_rfc3339()),
+            None => BEING_DELETED.to_owned(),
+        },
         Some(error) if is_deletion_begun(Some(error)) => error.to_owned(),
         Some(error) => format!("{BEING_DELETED}: {error}"),
     };
@@ -163,6 +206,18 @@ fn doomed(info: BackupInfo) -> BackupInfo {
         error: Some(error),
         ..info
     }
+}
+
+/// The record as it was before the deletion of a backup that was whole.
+fn spared(info: BackupInfo) -> Option<BackupInfo> {
+    let error = info.error.as_deref()?.strip_prefix(BEING_DELETED)?;
+    let end_time = DateTime::parse_from_rfc3339(error.strip_prefix(ENDED_AT)?).ok()?;
+    (info.status == BackupStatus::Failed).then_some(BackupInfo {
+        status: BackupStatus::Done,
+        end_time: Some(end_time),
+        error: None,
+        ..info
+    })
 }
 
 /// Whether a record with this error is of a backup whose deletion was begun, and should go on.

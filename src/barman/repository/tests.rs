@@ -302,7 +302,10 @@ async fn a_deletion_killed_anywhere_never_leaves_a_backup_that_looks_done_and_re
             Ok(info) if changes == 0 => assert_eq!(info.status, BackupStatus::Done),
             Ok(info) => {
                 assert_eq!((info.status, info.end_time), (BackupStatus::Failed, None));
-                assert_eq!(info.error.as_deref(), Some("being deleted by cellarman"));
+                let error = info.error.unwrap_or_default();
+                assert!(
+                    error.starts_with("being deleted by cellarman; it ended at 2026-11-21T05:43")
+                );
             }
             Err(_) => assert!(!has_tars, "{changes}: tars without a record stay for ever"),
         }
@@ -311,6 +314,37 @@ async fn a_deletion_killed_anywhere_never_leaves_a_backup_that_looks_done_and_re
         }
         let left: Vec<String> = OTHERS.map(|(key, _)| format!("p/srv/{key}")).into();
         assert_eq!(all_keys(&whole).await, left, "{changes}");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_killed_before_it_saw_a_mark_is_taken_back_where_all_is_there() {
+    let objects = r#"{"objects":[{"name":"data.tar","size":1,"blake3":"ab"}]}"#;
+    for (mark, is_there, expected) in [
+        (true, true, true),
+        (false, true, false),
+        (true, false, false),
+    ] {
+        let whole = repository(&DOOMED).await;
+        let private = format!("p/srv/cellarman/backups/{ID}/objects.json");
+        put(&whole, &private, objects).await;
+        let before = whole.backup_info(&id(ID)).await.unwrap();
+        assert!(!whole.take_back_deletion(&id(ID)).await.unwrap());
+        let dying = GuardedStore::dying_after(1, Arc::clone(&whole.store));
+        let dying = Repository::new(Arc::new(dying), whole.layout.clone());
+        let plan = whole.plan_deletion(&id(ID)).await.unwrap();
+        if mark {
+            whole.set_keep(&id(ID), Keep::Full).await.unwrap();
+        }
+        dying.run_deletion(&plan).await.unwrap_err();
+        if !is_there {
+            let tar = ObjectKey::new(format!("p/srv/base/{ID}/data.tar"));
+            whole.store.delete(&[tar]).await.unwrap();
+        }
+        let is_whole = whole.take_back_deletion(&id(ID)).await.unwrap();
+        assert_eq!(is_whole, expected, "{mark} {is_there}");
+        let after = whole.backup_info(&id(ID)).await.unwrap();
+        assert_eq!(after == before, expected, "{mark} {is_there}");
     }
 }
 

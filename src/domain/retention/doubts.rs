@@ -7,6 +7,35 @@ use crate::domain::backup::{BackupKind, SystemId};
 use crate::domain::segment::SegmentSize;
 
 #[test]
+fn a_marked_backup_whose_deletion_began_keeps_its_wal() {
+    let mut scene = four();
+    for name in [0, 1] {
+        let backup = &mut scene.backups[name].0;
+        backup.status = BackupStatus::Failed;
+        backup.end_time = None;
+    }
+    let scene = scene
+        .keeping("b", Keep::Standalone)
+        .doing("a", Activity::BeingDeleted)
+        .doing("b", Activity::BeingDeleted);
+    check(
+        &scene,
+        "REDUNDANCY 1",
+        0,
+        &[
+            "a goes: its deletion was begun",
+            "b stays: marked keep standalone",
+            "c goes",
+            "d stays",
+            "1: 5-19 goes",
+            "1: 20-21 stays",
+            "1: 22-39 goes",
+            "1: 40-50 stays",
+        ],
+    );
+}
+
+#[test]
 fn an_unreadable_record_is_kept_and_keeps_what_it_may_need() {
     // The ids tell the time: 2026-11-21 is today here.
     let mut scene = Scene::of(vec![

@@ -154,8 +154,7 @@ impl<'a> Needs<'a> {
 
     fn add(&mut self, archive: &Archive<'a>, candidate: &Candidate<'a>, reason: &KeepReason) {
         let backup = candidate.backup;
-        let is_over = backup.status == BackupStatus::Failed || *reason == KeepReason::Killed;
-        if is_over {
+        if is_given_up(candidate) || *reason == KeepReason::Killed {
             return;
         }
         let Some(begin) = Begin::of(backup, self.size) else {
@@ -197,7 +196,7 @@ impl<'a> Needs<'a> {
                 clusters.extend(backup.system_id.filter(|_| is_uncertain));
                 continue;
             };
-            if backup.status == BackupStatus::Failed {
+            if is_given_up(candidate) {
                 continue;
             }
             if backup.segment_size != self.size && begins_somewhere(backup) {
@@ -338,6 +337,12 @@ impl<'a> Needs<'a> {
             .find(needs)
             .map(|(begin, _, _)| begin.id)
     }
+}
+
+/// Whether nobody wants the backup any more. One that is marked was whole: its deletion began in the
+/// moment in which it was marked, and can be taken back.
+fn is_given_up(candidate: &Candidate<'_>) -> bool {
+    candidate.backup.status == BackupStatus::Failed && candidate.keep.is_none()
 }
 
 fn begins_somewhere(backup: &Backup) -> bool {

@@ -18,7 +18,9 @@ use crate::barman::repository::wal_listing::WalScope;
 use crate::barman::repository::{Catalog, CatalogEntry, Repository, RepositoryError, Unreadable};
 use crate::domain::backup::{Backup, BackupId, BackupKind, BackupStatus};
 use crate::domain::retention::inventory::WalInventory;
-use crate::domain::retention::{self, Activity, Archive, Candidate, Plan, Rules, WalRange};
+use crate::domain::retention::{
+    self, Activity, Archive, Candidate, Plan, Rules, SETTLED_AFTER, WalRange,
+};
 use crate::domain::timeline::TimelineId;
 use crate::fault;
 use crate::service::catalog::CLOCK_AHEAD_MAX;
@@ -44,6 +46,8 @@ pub struct ExpirePlan {
     pub foreign_objects: u64,
     /// Killed backups, marked FAILED before anything else is done.
     pub killed: Vec<Leftover>,
+    /// Marked backups whose deletion was begun and never went on, to be made whole again.
+    pub taken_back: Vec<BackupId>,
     /// Backups whose deletion was killed after their record had gone: our own objects are left.
     pub orphans: Vec<BackupId>,
     /// What each incremental backup is built on.
@@ -62,7 +66,8 @@ impl ExpirePlan {
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.plan.is_empty() && self.killed.is_empty() && self.orphans.is_empty()
+        let is_clear = self.killed.is_empty() && self.taken_back.is_empty();
+        self.plan.is_empty() && is_clear && self.orphans.is_empty()
     }
 }
 
@@ -93,6 +98,7 @@ pub async fn plan(
         rules,
         now,
         plan,
+        taken_back: found.taken_back(now),
         orphans: found.orphans(),
         parents: found.parents(),
         newest_backup: found.newest_put(),
@@ -256,6 +262,19 @@ impl Found {
             _ if has_sign && !is_killed => Activity::Running,
             _ => Activity::QuietSince(entry.stored.last_put),
         }
+    }
+
+    /// Marked backups whose deletion was begun and has been left alone since: with the mark in place
+    /// no deletion goes on.
+    fn taken_back(&self, now: DateTime<Utc>) -> Vec<BackupId> {
+        let entries = self.catalog.backups.iter().filter(|entry| {
+            let idle = now.signed_duration_since(entry.stored.last_put);
+            entry.keep.is_some()
+                && self.activity(entry, false) == Activity::BeingDeleted
+                && idle > SETTLED_AFTER
+                && !entry.stored.lacks_archives
+        });
+        entries.map(|entry| entry.backup.id.clone()).collect()
     }
 
     fn has_folder(&self, id: &BackupId) -> bool {

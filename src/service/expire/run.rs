@@ -31,6 +31,8 @@ const BATCH_FILES: usize = 1000;
 pub struct Done {
     /// The killed backups that are FAILED now.
     pub marked_failed: Vec<BackupId>,
+    /// The marked backups whose deletion had begun and that are whole again.
+    pub taken_back: Vec<BackupId>,
     /// The backups that are gone.
     pub backups: Vec<BackupId>,
     /// The backups that should have gone and did not, and why.
@@ -111,6 +113,9 @@ struct Run<'a> {
 impl Run<'_> {
     async fn all(&mut self) -> Result<(), Stop> {
         let are_all_marked = self.mark_killed().await?;
+        for id in &self.plan.taken_back {
+            self.take_back(id).await?;
+        }
         for id in self.plan.plan.order.iter().chain(&self.plan.orphans) {
             self.check_cancel()?;
             self.delete_backup(id).await?;
@@ -118,6 +123,21 @@ impl Run<'_> {
         self.check_cancel()?;
         if are_all_marked {
             self.delete_wal().await?;
+        }
+        Ok(())
+    }
+
+    async fn take_back(&mut self, id: &BackupId) -> Result<(), Stop> {
+        match self.repository.take_back_deletion(id).await {
+            Ok(true) => {
+                info!(%id, "took the deletion of a marked backup back");
+                self.done.taken_back.push(id.clone());
+            }
+            Ok(false) => info!(%id, "a marked backup cannot be made whole again"),
+            Err(error) => {
+                let what = format!("the record of backup {id}, which is marked");
+                self.note(&what, Tried::GivenUp, error.into())?;
+            }
         }
         Ok(())
     }

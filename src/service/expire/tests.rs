@@ -277,6 +277,37 @@ async fn a_record_without_its_archives_takes_nobodys_place() {
 }
 
 #[tokio::test]
+async fn a_marked_backup_whose_deletion_was_killed_is_made_whole_again() {
+    let scene = scene().await;
+    let objects = r#"{"objects":[{"name":"data.tar","size":1,"blake3":"ab"}]}"#;
+    let private = format!("cellarman/backups/{OLD}/objects.json");
+    scene.put(&private, objects).await;
+    let plan = scene.plan().await;
+    let before = scene.repository.backup_info(&id(OLD)).await.unwrap();
+    let (old, keep) = (id(OLD), Keep::Full);
+    let deletion = scene.repository.plan_deletion(&old).await.unwrap();
+    scene.repository.set_keep(&old, keep).await.unwrap();
+    let dying = GuardedStore::dying_after(1, Arc::clone(&scene.repository.store));
+    let dying = Repository::new(Arc::new(dying), scene.repository.layout.clone());
+    dying.run_deletion(&deletion).await.unwrap_err();
+    // The deletion may still be under way.
+    let early = plan_at(&scene, clock::now()).await;
+    assert!(early.taken_back.is_empty() && plan.taken_back.is_empty());
+    let plan = scene.plan().await;
+    assert_eq!(plan.taken_back, std::slice::from_ref(&old));
+    let done = scene.run(&plan).await;
+    assert_eq!(done.taken_back, std::slice::from_ref(&old));
+    assert_eq!(scene.repository.backup_info(&old).await.unwrap(), before);
+    let first = "wals/0000000100000000/000000010000000000000003.gz".to_owned();
+    assert!(scene.keys().await.contains(&first));
+    assert!(scene.plan().await.is_empty());
+}
+
+async fn plan_at(scene: &Scene, now: DateTime<Utc>) -> ExpirePlan {
+    plan(&scene.repository, rules(), now).await.unwrap()
+}
+
+#[tokio::test]
 async fn a_server_of_which_there_is_nothing_is_told_and_those_there_are_named() {
     let scene = scene().await;
     check_server(&scene.repository).await.unwrap();
