@@ -66,6 +66,8 @@ fn parse_and_run(is_wal_restore: bool) -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return report::usage(&error, is_wal_restore),
     };
+    // Now it is known, and no matter of words: a server may be called `wal`.
+    let is_wal_restore = matches!(arguments.command, Command::Wal(wal::WalCommand::Restore(_)));
     logging::start(arguments.global.verbose, &arguments.command);
     let output = Output::new(arguments.global.json, std::io::stdout().is_terminal());
     let runtime = match tokio::runtime::Builder::new_multi_thread()

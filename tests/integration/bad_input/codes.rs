@@ -4,6 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use cellarman::fault::Kind;
+use testbed::account::Account;
+use testbed::program::Program;
+use testbed::scratch::Scratch;
 
 const KINDS: [(Kind, &str); 16] = [
     (Kind::NotFound, "not found"),
@@ -43,6 +46,22 @@ fn documented() -> Vec<(u8, String)> {
         }
     }
     found
+}
+
+#[test]
+fn a_server_called_wal_changes_no_exit_code() {
+    let scratch = Scratch::new(Account::of_servers().expect("an account"));
+    let program = Program::built(env!("CARGO_BIN_EXE_cellarman"), &scratch);
+    let ended = program.run(&[
+        "--store",
+        "/nonexistent/store",
+        "--server",
+        "wal",
+        "restore",
+        "--pgdata",
+        "/nonexistent/data",
+    ]);
+    ended.exits_with(Kind::Local.exit_code().into());
 }
 
 #[test]
