@@ -25,6 +25,7 @@ use crate::domain::wal_file::WalFileName;
 use crate::pgfile::control::ControlFile;
 use crate::pgfile::history;
 use crate::service::durable_file;
+use crate::store::Learnt;
 use crate::store::config::StoreConfig;
 
 /// The name of the folder, below `pg_wal`.
@@ -81,6 +82,8 @@ pub struct KnownArchive {
     pub settled: Option<Settled>,
     /// The marker for which the archive was found empty, until that marker is removed.
     pub empty_for: Option<MarkerId>,
+    /// What the store has learnt of its service.
+    pub learnt: Learnt,
 }
 
 /// One marker, told from a later one in the same place.
@@ -132,6 +135,8 @@ struct KnownArchiveFile {
     codec: Option<String>,
     settled_after: Option<String>,
     empty_for: Option<String>,
+    #[serde(default)]
+    wants_md5: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -285,6 +290,9 @@ impl PgWal {
             is_put_conditional: file.conditional_put,
             settled,
             empty_for: file.empty_for.map(MarkerId),
+            learnt: Learnt {
+                wants_md5: file.wants_md5,
+            },
         })
     }
 
@@ -301,6 +309,7 @@ impl PgWal {
             codec: known.settled.map(|settled| settled.codec.to_string()),
             settled_after: known.settled.map(|settled| settled.after.to_string()),
             empty_for: known.empty_for.clone().map(|id| id.0),
+            wants_md5: known.learnt.wants_md5,
         };
         self.write_state("archive.json", &file)
     }

@@ -154,6 +154,13 @@ pub struct PartTag {
     pub tag: String,
 }
 
+/// What a store has learnt of its service by being refused: worth telling the next process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Learnt {
+    /// No body is taken without its MD5.
+    pub wants_md5: bool,
+}
+
 /// One container of objects.
 ///
 /// All futures may be dropped: what was asked may then have happened or not, and nothing
@@ -162,6 +169,14 @@ pub struct PartTag {
 pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
     /// Where it is, for people: no secrets, no query.
     fn location(&self) -> &str;
+
+    /// What was learnt of the service so far.
+    fn learnt(&self) -> Learnt {
+        Learnt::default()
+    }
+
+    /// Takes over what an earlier process has learnt. If it is no longer so, that costs some work.
+    fn recall(&self, _learnt: Learnt) {}
 
     /// Puts a whole object. When it returns, the object is durable.
     async fn put(

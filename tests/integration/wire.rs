@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs;
 use std::sync::Mutex;
 
 use testbed::account::Account;
@@ -88,6 +89,39 @@ impl Bed {
         let requests = self.store.take_requests();
         requests.first().expect("a request").path().to_owned()
     }
+}
+
+#[test]
+fn a_server_remembers_that_its_bucket_wants_an_md5() {
+    const SEGMENTS: [&str; 2] = ["000000010000000000000001", "000000010000000000000002"];
+    let objects = Mutex::new(BTreeMap::new());
+    let bed = Bed::answering(move |request| {
+        if request.method == "PUT" && request.header("content-md5").is_none() {
+            let body = "<Error><Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- \
+                HTTP header is required for Put Object requests with Object Lock parameters\
+                </Message></Error>";
+            return Response::xml(400, body);
+        }
+        answer(&objects, request)
+    });
+    let pg_wal = bed.scratch.make("pg_wal");
+    bed.scratch.make("pg_wal/archive_status");
+    let mut segment = fs::read("tests/fixtures/postgresql/wal-15").expect("a segment");
+    segment.resize(16 << 20, 0);
+    let puts = SEGMENTS.map(|name| {
+        // Its place in the log, in the header of its first page.
+        segment[11] = name.bytes().last().expect("a digit") - b'0';
+        let path = pg_wal.join(name);
+        fs::write(&path, &segment).expect("a segment");
+        bed.scratch.account().own(&path);
+        let words = ["wal", "archive", &path.display().to_string()];
+        bed.run(&bed.store.url(), &[], &words).ok();
+        let mut requests = bed.store.take_requests();
+        requests.retain(|request| request.method == "PUT");
+        requests.len()
+    });
+    assert!(puts[0] > 1, "it is learnt by a refusal");
+    assert_eq!(puts[1], 1, "and known to the next call");
 }
 
 /// As a bucket answers, roughly: one page holds everything.

@@ -69,6 +69,7 @@ impl Archiver {
             is_put_conditional,
             settled: None,
             empty_for: marker.map(|marker| marker.id.clone()),
+            learnt: self.repository.store.learnt(),
         }))
     }
 

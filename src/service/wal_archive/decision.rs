@@ -155,6 +155,7 @@ mod tests {
     use super::*;
     use crate::domain::backup::SystemId;
     use crate::service::wal_state::{MarkerId, Settled};
+    use crate::store::Learnt;
 
     fn name(text: &str) -> WalFileName {
         text.parse().unwrap()
@@ -173,6 +174,7 @@ mod tests {
                 after: segment(after),
             }),
             empty_for: None,
+            learnt: Learnt::default(),
         }
     }
 

@@ -121,6 +121,9 @@ impl Archiver {
             known: self.known_archive(&place, &file),
             place,
         };
+        if let Some(known) = &run.known {
+            self.repository.store.recall(known.learnt);
+        }
         let steps = self.steps(&run, &file);
         self.pass_admission(&mut run, &file, steps.admission)
             .await?;
@@ -267,6 +270,13 @@ impl Archiver {
         let path = file.path.clone();
         // Waited for, so that no work outlives the call.
         let _ = task::spawn_blocking(move || file::forget_pages(&path)).await;
+        let learnt = self.repository.store.learnt();
+        if let Some(known) = &mut run.known
+            && known.learnt != learnt
+        {
+            known.learnt = learnt;
+            self.remember(run);
+        }
         if run.markers.is_empty() || run.known.is_none() {
             return;
         }

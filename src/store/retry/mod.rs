@@ -18,8 +18,8 @@ use tracing::{debug, warn};
 use self::body::Body;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::{
-    ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, ObjectStore, PartTag, PutOptions,
-    UploadId,
+    Learnt, ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, ObjectStore, PartTag,
+    PutOptions, UploadId,
 };
 
 /// How long to wait for an answer, and how often to ask again.
@@ -212,6 +212,14 @@ impl Inner {
 impl ObjectStore for Retrying {
     fn location(&self) -> &str {
         self.inner.engine.location()
+    }
+
+    fn learnt(&self) -> Learnt {
+        self.inner.engine.learnt()
+    }
+
+    fn recall(&self, learnt: Learnt) {
+        self.inner.engine.recall(learnt);
     }
 
     async fn put(

@@ -12,7 +12,7 @@ mod wire;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -28,8 +28,8 @@ use crate::store::config::{Encryption, S3Config};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::request;
 use crate::store::{
-    ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, ObjectStore, PartTag, PutOptions,
-    UploadId,
+    Learnt, ListPage, ListRequest, ObjectBody, ObjectKey, ObjectMeta, ObjectStore, PartTag,
+    PutOptions, UploadId,
 };
 
 /// What Barman's objects have.
@@ -98,6 +98,16 @@ impl S3Store {
 impl ObjectStore for S3Store {
     fn location(&self) -> &str {
         &self.location
+    }
+
+    fn learnt(&self) -> Learnt {
+        Learnt {
+            wants_md5: self.wants_md5.load(Ordering::Relaxed),
+        }
+    }
+
+    fn recall(&self, learnt: Learnt) {
+        self.wants_md5.fetch_or(learnt.wants_md5, Ordering::Relaxed);
     }
 
     async fn put(

@@ -1,6 +1,7 @@
 //! One file: put, compared, refused.
 
 use super::*;
+use crate::store::Learnt;
 
 #[tokio::test]
 async fn after_the_first_file_each_takes_one_request() {
@@ -79,6 +80,7 @@ async fn where_conditions_are_not_honoured_the_key_is_looked_at_first() {
             after: segment_name(1, 1),
         }),
         empty_for: None,
+        learnt: Learnt::default(),
     };
     let pg_wal = PgWal::at(&bed.pg_wal()).unwrap();
     pg_wal
