@@ -112,7 +112,7 @@ pub(crate) fn clear_leftovers(pg_wal: &PgWal) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a run would make sense now: a server is up, and none is under way.
+/// Whether a run would make sense now: a server is up, the disk has room, and none is under way.
 ///
 /// Not where the server is the first process of a container: it would inherit the run, and take
 /// an unusual end of it for the crash of one of its own.
@@ -121,7 +121,8 @@ pub fn is_wanted(pg_wal: &PgWal) -> bool {
     let pid = postmaster
         .ok()
         .and_then(|text| text.lines().next()?.trim().parse::<i32>().ok());
-    pid.is_some_and(|pid| pid != 1) && !is_running(pg_wal)
+    let has_room = free_bytes(pg_wal) > FREE_BYTES_MIN;
+    pid.is_some_and(|pid| pid != 1) && has_room && !is_running(pg_wal)
 }
 
 /// One run.
@@ -271,9 +272,7 @@ impl Run<'_> {
 
     /// How many segments the disk has room for, and keeps what the server needs.
     fn room(&self) -> usize {
-        let disk = statvfs(self.pg_wal.folder());
-        let free = disk.map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-        room_for(free, self.segment_size)
+        room_for(free_bytes(self.pg_wal), self.segment_size)
     }
 
     async fn fetch(&self, segment: SegmentName) -> (SegmentName, Result<bool, RestoreError>) {
@@ -310,6 +309,12 @@ impl Run<'_> {
             })?;
         Ok(true)
     }
+}
+
+/// What is free where the WAL is; nothing where that cannot be told.
+fn free_bytes(pg_wal: &PgWal) -> u64 {
+    let disk = statvfs(pg_wal.folder());
+    disk.map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 fn room_for(free_bytes: u64, size: SegmentSize) -> usize {
