@@ -66,6 +66,10 @@ impl Request {
     }
 }
 
+/// What a refusal with the status 407 means to a person: it is the proxy's.
+pub(super) const PROXY_ADVICE: &str =
+    "the proxy wants a name and a password: say them in its address, http://NAME:PASSWORD@HOST";
+
 /// What a service says as it refuses, in one line: `STATUS CODE: message (advice), request ID`.
 #[derive(Debug)]
 pub(super) struct Refusal<'a> {

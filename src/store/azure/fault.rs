@@ -9,7 +9,7 @@ use super::xml;
 use crate::clock;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::http::{HttpError, ResponseBody};
-use crate::store::request::{Refusal, Request};
+use crate::store::request::{PROXY_ADVICE, Refusal, Request};
 
 /// A refusal is shorter; what is longer comes from something in between.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
@@ -45,6 +45,9 @@ impl Answer {
 
     /// What the code means to a person, where the service is terse.
     fn advice(&self) -> Option<String> {
+        if self.status == 407 {
+            return Some(PROXY_ADVICE.to_owned());
+        }
         let detail = self.detail.as_deref().unwrap_or_default();
         let advice = match self.code.as_deref()? {
             "AuthenticationFailed" => {
@@ -140,7 +143,8 @@ impl Answer {
                 | "AccountIsDisabled"
                 | "InvalidHeaderValue",
                 _,
-            ) => StoreErrorKind::Config,
+            )
+            | (_, 407) => StoreErrorKind::Config,
             (
                 "BlobArchived"
                 | "BlobBeingRehydrated"
@@ -237,6 +241,7 @@ mod tests {
             (404, "ResourceNotFound", StoreErrorKind::NoContainer),
             (404, "", StoreErrorKind::Unreachable),
             (400, "InvalidBlockList", StoreErrorKind::NoUpload),
+            (407, "", StoreErrorKind::Config),
             (409, "BlobAlreadyExists", StoreErrorKind::Exists),
             (412, "ConditionNotMet", StoreErrorKind::Exists),
             (412, "LeaseIdMissing", StoreErrorKind::Denied),

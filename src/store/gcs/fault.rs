@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::store::error::{StoreError, StoreErrorKind};
-use crate::store::request::{Refusal, Request};
+use crate::store::request::{PROXY_ADVICE, Refusal, Request};
 
 /// The most of a text that is no JSON to be repeated in an error.
 const TEXT_MAX: usize = 200;
@@ -76,6 +76,7 @@ impl Answer {
     /// What the word means to a person, where the service is terse.
     fn advice(&self) -> Option<&'static str> {
         let advice = match (self.reason.as_deref().unwrap_or_default(), self.status) {
+            (_, 407) => PROXY_ADVICE,
             ("authError", _) | (_, 401) => "the token is not valid, or no longer",
             ("userProjectMissing", _) => "the bucket's requester pays, which is not supported",
             ("retentionPolicyNotMet" | "objectUnderActiveHold", _) => {
@@ -151,7 +152,7 @@ impl Answer {
             (_, 405 | 501) => StoreErrorKind::Unsupported,
             // Damaged on its way.
             (_, 400) if self.is_of_checksum() => StoreErrorKind::Unreachable,
-            (_, 301..=307) => StoreErrorKind::Config,
+            (_, 301..=307 | 407) => StoreErrorKind::Config,
             // A 404 without Google's own word comes from something in between: nothing is known
             // of the object. A failure under a status of success is one of the service inside.
             (_, 200..=299 | 404 | 500..) => StoreErrorKind::Unreachable,
@@ -207,6 +208,7 @@ mod tests {
             (503, "backendError", "", "put", Kind::Throttled),
             (200, "backendError", "", "put", Kind::Unreachable),
             (501, "notImplemented", "", "put", Kind::Unsupported),
+            (407, "", "", "put", Kind::Config),
         ] {
             let answer = json(status, reason, message);
             assert_eq!(answer.kind_of(operation), kind, "{answer} of {operation}");

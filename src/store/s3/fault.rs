@@ -9,7 +9,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::http::{explained_trust, innermost, is_trust_failure};
-use crate::store::request::{self, Refusal};
+use crate::store::request::{self, PROXY_ADVICE, Refusal};
 
 /// MinIO's word for a key that it cannot have, so that nothing can stand under it.
 const NAME_REFUSED: &str = "XMinioInvalidObjectName";
@@ -51,6 +51,9 @@ impl Answer {
 
     /// What the code means to a person, where the service is terse.
     fn advice(&self) -> Option<String> {
+        if self.status == 407 {
+            return Some(PROXY_ADVICE.to_owned());
+        }
         let advice = match self.code.as_deref()? {
             "InvalidAccessKeyId" => "the access key id is not known to the service",
             "SignatureDoesNotMatch" => "the secret access key does not fit the access key id",
@@ -113,7 +116,7 @@ impl Answer {
                 | "InvalidStorageClass",
                 _,
             )
-            | (_, 301 | 307) => StoreErrorKind::Config,
+            | (_, 301 | 307 | 407) => StoreErrorKind::Config,
             (
                 "InvalidObjectState" | "NotImplemented" | "XNotImplemented" | "MethodNotAllowed"
                 | NAME_REFUSED,
@@ -297,6 +300,7 @@ mod tests {
             (401, "", StoreErrorKind::Denied),
             (301, "PermanentRedirect", StoreErrorKind::Config),
             (400, "AuthorizationHeaderMalformed", StoreErrorKind::Config),
+            (407, "", StoreErrorKind::Config),
             (501, "NotImplemented", StoreErrorKind::Unsupported),
             (405, "", StoreErrorKind::Unsupported),
             (200, "InternalError", StoreErrorKind::Unreachable),
@@ -325,6 +329,12 @@ mod tests {
         ] {
             assert_eq!(answer(404, code).kind_of(operation), kind, "{code}");
         }
+    }
+
+    #[test]
+    fn a_proxy_that_wants_a_password_says_so() {
+        let text = answer(407, "").to_string();
+        assert!(text.contains("the proxy wants"), "{text}");
     }
 
     #[test]
