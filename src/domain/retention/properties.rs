@@ -118,6 +118,9 @@ prop_compose! {
                 1 => Backup { status: BackupStatus::Started, end_wal: None, ..backup(&name, timeline, begin, days) },
                 _ => backup(&name, timeline, begin, days),
             };
+            if kind == 2 {
+                scene.lacking.push(one.id.clone());
+            }
             scene.backups.push((one, keep, None));
         }
         for (timeline, (days, is_known, fewer)) in timelines.into_iter().zip(puts) {
@@ -207,7 +210,11 @@ proptest! {
         let plan = case.scene.plan(&case.policy, case.minimum);
         let rules = rules(&case.policy, case.minimum);
         let done = case.scene.backups.iter().map(|(backup, keep, _)| (backup, keep));
-        let mut done: Vec<_> = done.filter(|(b, _)| b.status == BackupStatus::Done).collect();
+        // Those without their archives take nobody's place.
+        let is_counted = |b: &Backup| {
+            b.status == BackupStatus::Done && !case.scene.lacking.contains(&b.id)
+        };
+        let mut done: Vec<_> = done.filter(|(b, _)| is_counted(b)).collect();
         done.sort_by_key(|(b, _)| std::cmp::Reverse((b.end_time, b.id.clone())));
         let mut is_found = false;
         for (place, (backup, keep)) in done.iter().enumerate() {
