@@ -24,6 +24,9 @@ use crate::postgres::query::{
 /// hours of copying would be lost with the answer.
 const END_TIMEOUT: Duration = Duration::from_mins(10);
 
+/// How long a server may look at its files to tell their size, which is for people alone.
+const SIZE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Whether the server archives WAL, as `archive_mode` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchiveMode {
@@ -278,15 +281,27 @@ impl Server {
             .collect()
     }
 
-    /// The size of all tablespaces in bytes; `None` where the role may not see it.
+    /// The size of all tablespaces in bytes; `None` where the role may not see it, and where the
+    /// server looks at so many files that it takes too long.
     pub async fn cluster_size(&self) -> Result<Option<u64>, PostgresError> {
+        const NAME: &str = "measure the cluster";
         let statement = "SELECT sum(pg_catalog.pg_tablespace_size(oid))::int8::text \
              FROM pg_catalog.pg_tablespace";
-        match one(&self.client, "measure the cluster", statement).await {
+        self.limit_statements(SIZE_TIMEOUT).await?;
+        let measured = one(&self.client, NAME, statement).await;
+        self.limit_statements(Duration::ZERO).await?;
+        match measured {
             Ok(row) => Ok(row.parse("size", 0).ok()),
             Err(PostgresError::Query { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// From now on the server itself ends statements that take longer; zero is no limit.
+    async fn limit_statements(&self, limit: Duration) -> Result<(), PostgresError> {
+        let statement = format!("SET statement_timeout = {}", limit.as_millis());
+        rows(&self.client, "limit a statement", &statement, &[]).await?;
+        Ok(())
     }
 
     /// The files other than `config_file` that settings in force come from.
