@@ -43,3 +43,15 @@ pub(crate) fn check_all(failures: &[(&str, Option<StoreErrorKind>)], expected: S
         assert_eq!(*kind, Some(expected), "{request}");
     }
 }
+
+/// Makes the bucket of a store that has none yet.
+pub(crate) async fn check_it_can_be_made(store: &dyn ObjectStore) {
+    store.create_container().await.expect("it is made");
+    store.create_container().await.expect("it is ours already");
+    store.check_container().await.expect("it is there");
+    let head = store.head(&ObjectKey::new("a")).await;
+    assert_eq!(
+        head.err().map(|error| error.kind),
+        Some(StoreErrorKind::NotFound)
+    );
+}

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use cellarman::store::config::{GcsConfig, GcsCredentials};
+use cellarman::store::conformance;
 use cellarman::store::error::StoreErrorKind;
 use cellarman::store::gcs::GcsStore;
-use cellarman::store::{ObjectKey, ObjectStore, conformance};
 use testbed::account::Account;
 use testbed::cluster::Release;
 use testbed::fake_gcs::{BUCKET, FakeGcs};
@@ -78,15 +78,7 @@ fn a_missing_bucket_is_never_a_missing_object_and_can_be_made() {
     let config = emulator(&gcs, "not-there-yet");
     runtime().block_on(async {
         check_all(&failures(&config).await, StoreErrorKind::NoContainer);
-        let store = GcsStore::new(&config);
-        store.create_container().await.expect("it is made");
-        store.create_container().await.expect("it is ours already");
-        store.check_container().await.expect("it is there");
-        let head = store.head(&ObjectKey::new("a")).await;
-        assert_eq!(
-            head.err().map(|error| error.kind),
-            Some(StoreErrorKind::NotFound)
-        );
+        engines::check_it_can_be_made(&GcsStore::new(&config)).await;
     });
 }
 
