@@ -265,6 +265,36 @@ fn a_token_of_kubernetes_becomes_a_service_accounts() {
 }
 
 #[test]
+fn a_token_of_another_authority_opens_the_bucket_by_itself() {
+    let scratch = scratch();
+    let google = Endpoint::start(|request| {
+        let token = request.header("authorization").unwrap_or_default();
+        match (request.path(), token) {
+            ("/sts/token", _) => Response::json(200, r#"{"access_token": "federated"}"#),
+            (_, "Bearer federated") => Response::json(200, "{}"),
+            _ => Response::json(401, REFUSED),
+        }
+    });
+    let token = scratch.write("token", "from.kubernetes\n");
+    let key = key_file(
+        &scratch,
+        &serde_json::json!({
+            "type": "external_account", "audience": "//iam/providers/p",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": format!("{}/sts/token", google.url()),
+            "credential_source": {"file": token},
+        }),
+    );
+    let variables = [("GOOGLE_APPLICATION_CREDENTIALS", key.as_str())];
+    list(&scratch, &google, &variables).ok();
+    let asked = asked_for_tokens(&google);
+    assert_eq!(asked.len(), 1, "one token serves all requests");
+    let said = |name: &str| asked[0].form_value(name).unwrap_or_default();
+    assert_eq!(said("subject_token"), "from.kubernetes");
+    assert!(said("scope").contains("devstorage"), "{}", said("scope"));
+}
+
+#[test]
 fn a_service_that_takes_nothing_of_the_end_is_not_asked_without_a_pause() {
     let google = Endpoint::start(|request| match request.method.as_str() {
         "POST" => Response::json(200, "{}").header("location", "/u?upload_id=1"),
