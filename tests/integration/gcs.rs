@@ -1,7 +1,7 @@
 //! The engine of Google Cloud Storage on a real fake-gcs-server: the same suite as every store, the
 //! errors people meet, and a whole backup and restore.
 //!
-//! What that server cannot judge is in `gcs_endpoint.rs`, or reported as not run.
+//! What that server cannot judge is in `gcs_endpoint.rs` and `gcs_credentials.rs`, or reported as not run.
 
 use std::sync::Arc;
 

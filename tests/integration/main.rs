@@ -16,6 +16,7 @@ mod credentials;
 mod engines;
 mod expire;
 mod gcs;
+mod gcs_credentials;
 mod gcs_endpoint;
 mod harness;
 mod restore_truth;
