@@ -4,5 +4,6 @@ pub mod client;
 pub mod connect;
 pub mod datadir;
 mod excluded;
+pub mod facts;
 pub mod query;
 pub mod relation;

@@ -13,9 +13,10 @@ use crate::barman::repository::{Repository, RepositoryError};
 use crate::domain::backup::{SystemId, Tablespace};
 use crate::domain::lsn::Lsn;
 use crate::pgfile::control::{ClusterState, ControlFile, ControlFileError};
-use crate::postgres::client::{ArchiveMode, ControlState, Server, ServerSettings};
+use crate::postgres::client::Server;
 use crate::postgres::connect::ConnectOptions;
 use crate::postgres::datadir::{DataDirectory, DataDirectoryError, check_tablespace};
+use crate::postgres::facts::{ArchiveMode, ControlState, ServerSettings};
 use crate::service::base_backup::error::BackupError;
 
 /// How often a control file is read again that was being written.

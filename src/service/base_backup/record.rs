@@ -10,7 +10,7 @@ use crate::domain::backup::{BackupStatus, Tablespace};
 use crate::domain::lsn::Lsn;
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
 use crate::domain::timeline::TimelineId;
-use crate::postgres::client::{BackupBegin, BackupEnd};
+use crate::postgres::facts::{BackupBegin, BackupEnd};
 use crate::service::base_backup::prepare::Prepared;
 
 /// How much of an error's text a record takes.

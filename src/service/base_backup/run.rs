@@ -18,7 +18,7 @@ use crate::domain::timeline::{TimelineHistory, TimelineId};
 use crate::fault::chain;
 use crate::pgfile::backup_label::BackupLabel;
 use crate::pgfile::manifest::{ManifestBuilder, WalRange};
-use crate::postgres::client::{BackupBegin, BackupEnd};
+use crate::postgres::facts::{BackupBegin, BackupEnd};
 use crate::service::base_backup::archive::{ArchiveMaker, OpenArchive};
 use crate::service::base_backup::copy::{Copy, Gathered, Source};
 use crate::service::base_backup::error::BackupError;

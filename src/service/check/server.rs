@@ -4,7 +4,8 @@ use std::fs;
 
 use super::{Check, Points, ServerToCheck};
 use crate::fault::Kind;
-use crate::postgres::client::{ArchiveMode, ArchiverState, ControlState, Server, ServerSettings};
+use crate::postgres::client::Server;
+use crate::postgres::facts::{ArchiveMode, ArchiverState, ControlState, ServerSettings};
 
 const POSTGRES: &str = "postgres";
 const WAL_LEVEL: &str = "wal-level";
