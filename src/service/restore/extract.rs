@@ -74,7 +74,7 @@ pub(crate) struct Landing<'a> {
     pub(crate) root_files: &'a Mutex<HashMap<PathBuf, u32>>,
     /// How much is written at a time.
     pub(crate) write_bytes: usize,
-    /// Present when files are to belong to their owners in the archive.
+    /// Present when files are given to their owners.
     pub(crate) owners: Option<&'a Owners>,
     /// Where is noted what appears in the data directory.
     pub(crate) marker: &'a Marker,

@@ -155,7 +155,7 @@ async fn fill(
             .iter()
             .filter_map(|tablespace| tablespace.inside_pgdata.clone())
             .collect(),
-        owners: Owners::when_root(),
+        owners: Owners::when_root(&plan.pgdata),
         marker,
         download: DownloadOptions {
             part_bytes: (BUFFER_BYTES / (workers * PARTS_AHEAD))
