@@ -274,7 +274,7 @@ fn judge(target: &Target, reach: &Reach) -> Result<Option<String>, RestoreError>
         (Target::Latest, Some(gap), _) if !gap.is_at_end => Err(behind_gap(target, &gap.missing)),
         (_, Some(gap), Some(_)) => Err(behind_gap(target, &gap.missing)),
         (Target::Latest, Some(gap), _) => Ok(Some(format!(
-            "Recovery ends before {}, which the archive lacks: what it holds behind that was sent ahead.",
+            "Recovery ends before {}, which the archive lacks: what is there behind it may have been sent ahead.",
             named(&gap.missing)
         ))),
         (_, Some(gap), None) => Ok(Some(format!(
