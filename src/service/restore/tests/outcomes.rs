@@ -337,3 +337,29 @@ async fn the_log_of_a_backup_may_change_its_timeline() {
     assert_eq!(wal.begin.to_string(), "000000010000000000000003");
     assert_eq!((wal.end.timeline().to_u32(), wal.count), (2, 2));
 }
+
+#[tokio::test]
+async fn what_root_restores_belongs_to_who_has_the_directory() {
+    if !rustix::process::geteuid().is_root() {
+        testbed::not_run!("only root gives files away");
+    }
+    let bed = Bed::new(Codec::None).await;
+    fs::create_dir(bed.pgdata()).unwrap();
+    std::os::unix::fs::chown(bed.pgdata(), Some(12_345), Some(12_346)).unwrap();
+    let restored = bed.restore().await.unwrap();
+    assert_eq!(restored.notes, Vec::<String>::new());
+    for name in [
+        "",
+        "base/5/16391",
+        "global/pg_control",
+        "backup_label",
+        "recovery.signal",
+        "pg_wal/archive_status",
+        "server.crt",
+        "pg_tblspc/16384",
+        "pg_tblspc/16384/PG_15_202209061/5/16400",
+    ] {
+        let found = fs::symlink_metadata(bed.pgdata().join(name)).unwrap();
+        assert_eq!((found.uid(), found.gid()), (12_345, 12_346), "{name}");
+    }
+}
