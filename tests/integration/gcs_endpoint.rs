@@ -214,3 +214,30 @@ fn a_service_that_takes_nothing_of_the_end_is_not_asked_without_a_pause() {
     assert_eq!(kind, StoreErrorKind::Unreachable);
     assert_eq!(google.requests().len(), 2, "its beginning and its end");
 }
+
+#[test]
+fn a_session_that_is_gone_at_its_end_is_told_as_such_unless_an_object_stands() {
+    for (stands, kind) in [
+        (false, StoreErrorKind::NoUpload),
+        (true, StoreErrorKind::Other),
+    ] {
+        let google = Endpoint::start(move |request| match request.method.as_str() {
+            "POST" => Response::json(200, "{}").header("location", "/u?upload_id=1"),
+            "PUT" => Response::new(410),
+            "GET" if stands => stored("k", b"other"),
+            _ => Response::with_body(404, "text/plain", "No such object: cellar/k"),
+        });
+        let config = StoreConfig::Gcs(Box::new(bucket(&google)));
+        let completed = runtime().block_on(async {
+            let store = open_with(&config, RetryPolicy::ONCE)
+                .await
+                .expect("it opens");
+            let (key, put) = (ObjectKey::new("k"), PutOptions::default());
+            let upload = store.begin_upload(&key, &put).await.expect("it begins");
+            let part = store.put_part(&key, &upload, 1, "bytes".into()).await;
+            let part = part.expect("the part is kept");
+            store.complete_upload(&key, &upload, &[part], &put).await
+        });
+        assert_eq!(completed.expect_err("it is gone").kind, kind, "{stands}");
+    }
+}

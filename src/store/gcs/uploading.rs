@@ -184,7 +184,11 @@ impl GcsStore {
                 (range, tail.from(place).to_vec())
             };
             session.unsure();
-            match self.send_chunk(&request, &session, range, chunks).await? {
+            let said = match self.send_chunk(&request, &session, range, chunks).await {
+                Err(gone) if gone.is_no_upload() => return Err(self.gone(key, gone).await),
+                said => said?,
+            };
+            match said {
                 Said::Complete(stored) => break stored,
                 // Said of all bytes, it would go round for ever.
                 Said::Has(next) if (tail.begin..total).contains(&next) => place = next,
@@ -205,6 +209,19 @@ impl GcsStore {
             self.forget(upload);
         }
         judged
+    }
+
+    /// A session that is gone at its end: where an object stands, it may have stored other bytes,
+    /// and nothing must be concluded from it.
+    async fn gone(&self, key: &ObjectKey, gone: StoreError) -> StoreError {
+        match self.head_meta(key).await {
+            Err(absent) if absent.is_not_found() => gone,
+            Err(other) => other,
+            Ok(_) => StoreError {
+                kind: StoreErrorKind::Other,
+                ..gone
+            },
+        }
     }
 
     /// Fails unless what was stored is what was sent; what is not is taken away again.
@@ -357,17 +374,12 @@ fn bytes_had(headers: &HeaderMap) -> u64 {
         .map_or(0, |last: u64| last.saturating_add(1))
 }
 
-/// A session that is gone is no missing object: nothing must be concluded from it, least of all
-/// at its end, where it may have stored other bytes.
+/// A session that is gone is no missing object.
 fn session_refused(request: &Request, answer: Answer) -> StoreError {
-    if !matches!(answer.status, 404 | 410) || answer.is_no_bucket() {
-        return answer.of(request);
+    if matches!(answer.status, 404 | 410) && !answer.is_no_bucket() {
+        return request.caused(StoreErrorKind::NoUpload, answer);
     }
-    let kind = match request.operation {
-        "put part of" => StoreErrorKind::NoUpload,
-        _ => StoreErrorKind::Other,
-    };
-    request.caused(kind, answer)
+    answer.of(request)
 }
 
 fn took_nothing(request: &Request) -> StoreError {
