@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::barman::repository::{CatalogEntry, Unreadable};
 use crate::cli::backup_document::BackupDocument;
 use crate::cli::{Context, text};
+use crate::domain::backup::BackupStatus;
 use crate::fault::AnyFault;
 
 const HEADER: [&str; 11] = [
@@ -71,7 +72,14 @@ pub async fn run(_arguments: ListArguments, context: &Context) -> Result<ExitCod
     } else {
         output.table(&HEADER, backups.iter().map(row).collect());
     }
-    for backup in backups.iter().map(|entry| &entry.backup) {
+    for entry in backups {
+        let backup = &entry.backup;
+        if backup.status == BackupStatus::Done && entry.stored.lacks_archives {
+            output.line(format!(
+                "{} cannot be restored: an archive of its data directory or of a tablespace is not there.",
+                backup.id
+            ));
+        }
         if let Some(error) = backup.error.as_deref().filter(|error| !error.is_empty()) {
             output.line(format!("{} is {}: {error}", backup.id, backup.status));
         }
