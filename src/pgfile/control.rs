@@ -174,6 +174,17 @@ impl ControlFile {
             has_data_checksums: fields.u32(252) != 0,
         })
     }
+
+    /// Whether this can be the file of a running server, a standby or not, whose last checkpoint
+    /// began at `redo` or later. A standby of it, or an older copy, has the same identity.
+    pub fn is_of_running(&self, is_standby: bool, redo: Lsn) -> bool {
+        let expected = if is_standby {
+            ClusterState::InArchiveRecovery
+        } else {
+            ClusterState::InProduction
+        };
+        self.state == expected && self.redo_lsn >= redo
+    }
 }
 
 impl ClusterState {
@@ -394,6 +405,26 @@ mod tests {
             bytes[at] = byte;
             let _ = ControlFile::parse(&bytes[..length]);
             let _ = ControlFile::parse(&with_checksum(bytes));
+        }
+    }
+
+    #[test]
+    fn only_the_file_of_the_server_itself_is_that_of_a_running_one() {
+        for (file, is_standby, later, expected) in [
+            (RUNNING_18, false, 0, true),
+            // A copy from before the server's checkpoint.
+            (RUNNING_18, false, 1, false),
+            (RUNNING_18, true, 0, false),
+            (STANDBY, true, 0, true),
+            (STANDBY, true, 1, false),
+            // The server is the primary, and this is its standby's.
+            (STANDBY, false, 0, false),
+            (STOPPED, false, 0, false),
+        ] {
+            let control = ControlFile::parse(file).unwrap();
+            let redo = Lsn::new(control.redo_lsn.to_u64() + later);
+            let is_of_running = control.is_of_running(is_standby, redo);
+            assert_eq!(is_of_running, expected, "{control:?} {is_standby} {redo}");
         }
     }
 }

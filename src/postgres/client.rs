@@ -148,7 +148,7 @@ impl Server {
     /// Reads what the control file says.
     pub async fn control(&self) -> Result<ControlState, PostgresError> {
         let statement = "SELECT s.system_identifier::text, c.timeline_id::text, \
-             r.min_recovery_end_timeline::text FROM pg_catalog.pg_control_system() s, \
+             r.min_recovery_end_timeline::text, c.redo_lsn::text FROM pg_catalog.pg_control_system() s, \
              pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r";
         let row = one(&self.client, "read the control data", statement).await?;
         // The identifier is unsigned, and SQL shows it as a signed number.
@@ -156,6 +156,7 @@ impl Server {
         let min_recovery: u32 = row.parse("min_recovery_end_timeline", 2)?;
         Ok(ControlState {
             system_id: SystemId(u64::from_ne_bytes(system_id.to_ne_bytes())),
+            redo_lsn: row.parse("redo_lsn", 3)?,
             timeline: row.parse("timeline_id", 1)?,
             min_recovery_timeline: TimelineId::new(min_recovery),
         })

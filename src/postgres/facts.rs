@@ -66,6 +66,8 @@ pub struct ServerSettings {
 pub struct ControlState {
     /// The cluster's identity.
     pub system_id: SystemId,
+    /// Where the last checkpoint begins.
+    pub redo_lsn: Lsn,
     /// The timeline of the last checkpoint.
     pub timeline: TimelineId,
     /// On a standby, the timeline of the point that replay must reach.

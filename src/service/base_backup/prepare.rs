@@ -12,7 +12,7 @@ use tracing::warn;
 use crate::barman::repository::{Repository, RepositoryError};
 use crate::domain::backup::{SystemId, Tablespace};
 use crate::domain::lsn::Lsn;
-use crate::pgfile::control::{ClusterState, ControlFile, ControlFileError};
+use crate::pgfile::control::{ControlFile, ControlFileError};
 use crate::postgres::client::Server;
 use crate::postgres::connect::ConnectOptions;
 use crate::postgres::datadir::{DataDirectory, DataDirectoryError, check_tablespace};
@@ -111,7 +111,7 @@ impl Prepared {
     /// Its pages may be older than the log that a recovery from this backup would replay onto them.
     pub(super) async fn check_directory(&self, begin: Lsn) -> Result<(), BackupError> {
         let control = control_of(self.data.root()).await?;
-        if is_at_work(&control, self.is_standby, begin) {
+        if control.is_of_running(self.is_standby, begin) {
             return Ok(());
         }
         Err(BackupError::OtherServer {
@@ -121,16 +121,6 @@ impl Prepared {
             begin,
         })
     }
-}
-
-/// Whether a control file can be that of a running server that has made a checkpoint at `begin`.
-fn is_at_work(control: &ControlFile, is_standby: bool, begin: Lsn) -> bool {
-    let expected = if is_standby {
-        ClusterState::InArchiveRecovery
-    } else {
-        ClusterState::InProduction
-    };
-    control.state == expected && control.redo_lsn >= begin
 }
 
 fn check_archiving(settings: &ServerSettings, is_standby: bool) -> Result<(), BackupError> {
@@ -253,39 +243,6 @@ fn warn_of_left_out(included_files: &[String], data: &DataDirectory) {
         let real = fs::canonicalize(path);
         if !path.starts_with(data.root()) && !real.is_ok_and(|real| real.starts_with(data.root())) {
             warn!(path = %path.display(), "these settings lie outside the data directory and are left out");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_directory_of_the_server_itself_is_at_work() {
-        let running: &[u8] = include_bytes!("../../../tests/fixtures/postgresql/pg_control-18");
-        let standby: &[u8] =
-            include_bytes!("../../../tests/fixtures/postgresql/pg_control-15-standby");
-        let shut_down: &[u8] =
-            include_bytes!("../../../tests/fixtures/postgresql/pg_control-15-shut-down");
-        for (file, is_standby, begins_later, is_at_work_there) in [
-            (running, false, 0, true),
-            // A copy of it from before the checkpoint of the backup.
-            (running, false, 1, false),
-            (running, true, 0, false),
-            (standby, true, 0, true),
-            (standby, true, 1, false),
-            // The server is the primary, and this is the directory of its standby.
-            (standby, false, 0, false),
-            (shut_down, false, 0, false),
-        ] {
-            let control = ControlFile::parse(file).unwrap();
-            let begin = Lsn::new(control.redo_lsn.to_u64() + begins_later);
-            assert_eq!(
-                is_at_work(&control, is_standby, begin),
-                is_at_work_there,
-                "{control:?} {is_standby} {begin}"
-            );
         }
     }
 }

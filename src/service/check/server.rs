@@ -4,6 +4,7 @@ use std::fs;
 
 use super::{Check, Points, ServerToCheck};
 use crate::fault::Kind;
+use crate::pgfile::control::ControlFile;
 use crate::postgres::client::Server;
 use crate::postgres::facts::{ArchiveMode, ArchiverState, ControlState, ServerSettings};
 
@@ -104,10 +105,14 @@ async fn check_connected(check: &Check, server: &Server, points: &mut Points) ->
         ),
         Err(error) => points.failed(BACKUP_RIGHTS, &error),
     }
-    check_data_directory(&settings, points);
-    let control = server.control().await;
+    let control = server.control().await.ok();
+    check_data_directory(
+        &settings,
+        control.map(|control| (control, is_standby)),
+        points,
+    );
     Some(Found {
-        control: control.ok(),
+        control,
         last_archived: archiver.ok().and_then(|state| state.last_archived),
         is_archiving_here: is_archiving_here && !is_standby,
     })
@@ -201,7 +206,12 @@ fn check_archiver(state: &ArchiverState, mode: ArchiveMode, points: &mut Points)
     }
 }
 
-fn check_data_directory(settings: &ServerSettings, points: &mut Points) {
+/// Tests that the server's files are here: `server` is what it said of itself just before.
+fn check_data_directory(
+    settings: &ServerSettings,
+    server: Option<(ControlState, bool)>,
+    points: &mut Points,
+) {
     let Some(path) = &settings.data_directory else {
         points.refuse(
             DATA_DIRECTORY,
@@ -213,7 +223,23 @@ fn check_data_directory(settings: &ServerSettings, points: &mut Points) {
         );
         return;
     };
+    let is_elsewhere = server.is_some_and(|(control, is_standby)| {
+        // One that cannot be read, or is being written, tells nothing.
+        let bytes = fs::read(path.join("global/pg_control")).unwrap_or_default();
+        ControlFile::parse(&bytes).is_ok_and(|file| {
+            file.system_id != control.system_id.0
+                || !file.is_of_running(is_standby, control.redo_lsn)
+        })
+    });
     match fs::read_dir(path) {
+        Ok(_) if is_elsewhere => points.refuse(
+            DATA_DIRECTORY,
+            Kind::Local,
+            (
+                format!("{} is not where the server works", path.display()),
+                "Run backups on the server's host, as the server's user.",
+            ),
+        ),
         Ok(_) => points.ok(DATA_DIRECTORY, path.display().to_string()),
         Err(error) => points.refuse(
             DATA_DIRECTORY,

@@ -131,6 +131,10 @@ fn a_copy_in_the_place_of_the_servers_files_is_not_backed_up() {
         "is not where the server works",
     ];
     assert_refused(&ended, Kind::Local, &words);
+    let ended = host.run(&copy, primary.directory(), &beside.shell_line(&["check"]));
+    assert!(!ended.status.success(), "{}", ended.describe());
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(said.contains(words[1]), "{}", ended.describe());
     // Nothing that looks done is left of it, and the server itself can be backed up.
     let bucket = Bucket::of(&world.store);
     let records = bucket.list(&format!("{PATH}/{SERVER}/base/"));
