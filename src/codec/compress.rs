@@ -6,6 +6,8 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use lz4::ContentChecksum;
+use lz4::liblz4::BlockChecksum;
 use zstd::stream::raw::CParameter;
 
 use crate::codec::{Codec, Compression};
@@ -22,7 +24,7 @@ const ZSTD_HASH_LOG_MAX: u32 = 22;
 const ZSTD_UNCAPPED_LEVEL_MAX: i32 = 19;
 
 /// What opens every stream of snappy's framing format.
-const SNAPPY_IDENTIFIER: &[u8] = b"\xff\x06\x00\x00sNaPpY";
+pub(super) const SNAPPY_IDENTIFIER: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 
 /// A writer that compresses into another.
 ///
@@ -52,7 +54,7 @@ impl<W: Write> Compressor<W> {
             Codec::None => Encoder::None(inner),
             Codec::Gzip => Encoder::Gzip(flate2::write::GzEncoder::new(
                 inner,
-                flate2::Compression::new(unsigned(level)?),
+                gzip_level(compression)?,
             )),
             Codec::Bzip2 => Encoder::Bzip2(bzip2::write::BzEncoder::new(
                 inner,
@@ -69,15 +71,26 @@ impl<W: Write> Compressor<W> {
             },
             Codec::Zstd => Encoder::Zstd(zstd_encoder(inner, level)?),
             Codec::Lz4 => Encoder::Lz4(
-                lz4::EncoderBuilder::new()
-                    .level(unsigned(level)?)
-                    .block_size(lz4::BlockSize::Max256KB)
-                    .block_mode(lz4::BlockMode::Linked)
-                    .block_checksum(lz4::liblz4::BlockChecksum::NoBlockChecksum)
-                    .checksum(lz4::ContentChecksum::ChecksumEnabled)
+                lz4_builder(level)?
+                    .block_checksum(BlockChecksum::NoBlockChecksum)
+                    .checksum(ContentChecksum::ChecksumEnabled)
                     .build(inner)?,
             ),
         }))
+    }
+
+    /// A compressor whose frames can be cut into blocks and joined: those of lz4 have a checksum
+    /// for each block instead of one for all.
+    pub(super) fn for_pieces(inner: W, compression: Compression) -> io::Result<Self> {
+        if compression.codec != Codec::Lz4 {
+            return Self::new(inner, compression);
+        }
+        Ok(Self(Encoder::Lz4(
+            lz4_builder(compression.level_or_default())?
+                .block_checksum(BlockChecksum::BlockChecksumEnabled)
+                .checksum(ContentChecksum::NoChecksum)
+                .build(inner)?,
+        )))
     }
 
     /// Writes the end of the stream and gives the inner writer back, which is not flushed.
@@ -152,6 +165,20 @@ fn zstd_encoder<W: Write>(
         }
     }
     Ok(encoder)
+}
+
+fn lz4_builder(level: i32) -> io::Result<lz4::EncoderBuilder> {
+    let mut builder = lz4::EncoderBuilder::new();
+    builder
+        .level(unsigned(level)?)
+        .block_size(lz4::BlockSize::Max256KB)
+        .block_mode(lz4::BlockMode::Linked);
+    Ok(builder)
+}
+
+pub(super) fn gzip_level(compression: Compression) -> io::Result<flate2::Compression> {
+    let level = unsigned(compression.level_or_default())?;
+    Ok(flate2::Compression::new(level))
 }
 
 fn unsigned(level: i32) -> io::Result<u32> {

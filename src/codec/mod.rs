@@ -5,6 +5,7 @@
 pub mod compress;
 pub mod decompress;
 pub mod digest;
+pub mod pieces;
 pub mod tar;
 
 use std::fmt;

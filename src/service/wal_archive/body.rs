@@ -4,10 +4,10 @@
 //! becomes one request as well when no more than that is left of it.
 //! Not here: whether it may be put, and what is there already.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
 use std::thread;
 
 use bytes::Bytes;
@@ -15,12 +15,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task;
 use tokio_util::sync::CancellationToken;
 
-use crate::codec::compress::Compressor;
-use crate::codec::digest::{Blake3, Sha256};
-use crate::codec::{Codec, Compression};
+use crate::codec::Compression;
 use crate::service::wal_archive::error::ArchiveError;
-use crate::service::wal_archive::file::{self, WalFile};
+use crate::service::wal_archive::file::WalFile;
 use crate::service::wal_archive::turn::Turn;
+use crate::service::wal_archive::whole::{
+    Wants, Whole, can_be_shared, compress_into, compress_whole,
+};
 use crate::store::parts::PartPool;
 use crate::store::upload::{ArchiveUpload, Unobserved, UploadOptions};
 use crate::store::{ObjectKey, ObjectStore, PutOptions};
@@ -98,23 +99,22 @@ impl Bodies {
         turn.to_compress().await;
         let mut memory = self.reserve(mib(file.size) + 1).await;
         turn.has_memory();
-        let thread = Arc::clone(&self.threads).acquire_owned().await;
+        let is_shared = can_be_shared(file.size, compression, wants_digest);
+        let threads = self.take_threads(is_shared).await;
         let (path, size) = (file.path.clone(), file.size);
-        let wants_sha256 = self.wants_sha256;
-        let made = on_thread(move |stop| {
-            let length = usize::try_from(size).map_err(io::Error::other)?;
-            if compression.codec == Codec::None {
-                return read_as_it_is(&path, length, (wants_digest, wants_sha256), stop);
-            }
-            let sink = Vec::with_capacity(length + (64 << 10));
-            let (mut bytes, digest) =
-                compress(&path, size, compression, wants_digest, (sink, stop))?;
-            bytes.shrink_to_fit();
-            Ok((bytes, digest, None))
-        })
-        .await;
-        drop(thread);
-        let (bytes, digest, sha256) = made.map_err(|source| read_error(&file.path, source))?;
+        let wants = Wants {
+            digest: wants_digest,
+            sha256: self.wants_sha256,
+            threads: threads.num_permits(),
+        };
+        let made =
+            on_thread(move |stop| compress_whole((&path, size), compression, wants, stop)).await;
+        drop(threads);
+        let Whole {
+            bytes,
+            digest,
+            sha256,
+        } = made.map_err(|source| read_error(&file.path, source))?;
         let bytes = Bytes::from(bytes);
         let kept = mib(u64::try_from(bytes.len()).unwrap_or(u64::MAX)) + 1;
         let spare = memory
@@ -149,7 +149,7 @@ impl Bodies {
             ArchiveUpload::start(store, key, options, Arc::new(Unobserved), &cancel);
         let (path, size) = (file.path.clone(), file.size);
         let written = on_thread(move |stop| {
-            let (writer, _) = compress(&path, size, compression, false, (writer, stop))?;
+            let (writer, _) = compress_into((&path, size), compression, false, (writer, stop))?;
             writer.finish()
         })
         .await;
@@ -170,66 +170,24 @@ impl Bodies {
         outcome
     }
 
+    /// A thread to compress on, and where they are of use those beside it that nobody has.
+    async fn take_threads(&self, is_shared: bool) -> OwnedSemaphorePermit {
+        let mut taken = Arc::clone(&self.threads)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
+        while is_shared && let Ok(free) = Arc::clone(&self.threads).try_acquire_owned() {
+            taken.merge(free);
+        }
+        taken
+    }
+
     async fn reserve(&self, mib: u32) -> OwnedSemaphorePermit {
         Arc::clone(&self.memory)
             .acquire_many_owned(mib.min(BUDGET_MIB))
             .await
             .expect("the semaphore is never closed")
     }
-}
-
-/// Compresses the file into `sink` and gives it back, with the digest of the file if wanted.
-fn compress<W: Write>(
-    path: &Path,
-    size: u64,
-    compression: Compression,
-    wants_digest: bool,
-    (sink, stop): (W, &AtomicBool),
-) -> io::Result<(W, Option<String>)> {
-    let mut hasher = wants_digest.then(Blake3::new);
-    let mut compressor = Compressor::new(sink, compression)?;
-    file::read_chunks(path, size, stop, |chunk| {
-        if let Some(hasher) = &mut hasher {
-            hasher.update(chunk);
-        }
-        compressor.write_all(chunk)
-    })?;
-    Ok((compressor.finish()?, hasher.map(|hasher| hasher.to_hex())))
-}
-
-/// Reads a file of `length` bytes, with the digest and the SHA-256 of it where they are wanted.
-/// The latter takes longer than the reading, and so is taken by another thread meanwhile.
-fn read_as_it_is(
-    path: &Path,
-    length: usize,
-    (wants_digest, wants_sha256): (bool, bool),
-    stop: &AtomicBool,
-) -> io::Result<(Vec<u8>, Option<String>, Option<String>)> {
-    let mut bytes = vec![0; length];
-    let mut digest = wants_digest.then(Blake3::new);
-    let sha256 = thread::scope(|scope| {
-        let (sender, receiver) = mpsc::channel::<&[u8]>();
-        let hashing = wants_sha256.then(|| {
-            scope.spawn(move || {
-                let mut sha256 = Sha256::new();
-                for stretch in receiver {
-                    sha256.update(stretch);
-                }
-                sha256.finish_hex()
-            })
-        });
-        file::read_into(path, &mut bytes, stop, |stretch| {
-            // Fails only where nobody takes the SHA-256.
-            let _ = sender.send(stretch);
-            if let Some(digest) = &mut digest {
-                digest.update(stretch);
-            }
-        })?;
-        drop(sender);
-        // Without it the store takes it itself.
-        Ok::<_, io::Error>(hashing.and_then(|hashing| hashing.join().ok()))
-    })?;
-    Ok((bytes, digest.map(|digest| digest.to_hex()), sha256))
 }
 
 fn read_error(path: &Path, source: io::Error) -> ArchiveError {
@@ -242,31 +200,4 @@ fn read_error(path: &Path, source: io::Error) -> ArchiveError {
 /// So many bytes in MiB, rounded up.
 fn mib(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX - 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_stored_as_it_is_has_the_digests_of_what_was_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("000000010000000000000001");
-        let contents: Vec<u8> = (0..700_000).map(|n: u32| n.to_le_bytes()[1]).collect();
-        std::fs::write(&path, &contents).unwrap();
-        let stop = AtomicBool::new(false);
-        let mut blake3 = Blake3::new();
-        blake3.update(&contents);
-        let mut sha256 = Sha256::new();
-        sha256.update(&contents);
-        let read = |wants| read_as_it_is(&path, contents.len(), wants, &stop).unwrap();
-        let both = (Some(blake3.to_hex()), Some(sha256.finish_hex()));
-        assert_eq!(read((true, true)), (contents.clone(), both.0, both.1));
-        assert_eq!(read((false, false)), (contents.clone(), None, None));
-        for length in [contents.len() - 1, contents.len() + 1] {
-            assert!(read_as_it_is(&path, length, (true, true), &stop).is_err());
-        }
-        stop.store(true, Ordering::Relaxed);
-        assert!(read_as_it_is(&path, contents.len(), (true, true), &stop).is_err());
-    }
 }

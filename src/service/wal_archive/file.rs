@@ -26,7 +26,8 @@ use crate::service::wal_state::PgWal;
 /// The largest history or label file taken: far more than PostgreSQL writes.
 const SMALL_FILE_BYTES_MAX: u64 = 8 << 20;
 
-const READ_BYTES: usize = 256 << 10;
+/// How much is read at a time.
+pub(super) const READ_BYTES: usize = 256 << 10;
 
 /// A WAL file that is what its name says.
 #[derive(Debug, Clone)]
@@ -186,7 +187,7 @@ pub(super) fn read_chunks(
     let mut seen = 0_u64;
     loop {
         if stop.load(Ordering::Relaxed) {
-            return Err(io::Error::other("given up"));
+            return Err(given_up());
         }
         let count = match file.read(&mut buffer) {
             Ok(0) => break,
@@ -215,7 +216,7 @@ pub(super) fn read_into<'a>(
     let size = u64::try_from(space.len()).map_err(io::Error::other)?;
     for stretch in space.chunks_mut(READ_BYTES) {
         if stop.load(Ordering::Relaxed) {
-            return Err(io::Error::other("given up"));
+            return Err(given_up());
         }
         file.read_exact(stretch)
             .map_err(|error| match error.kind() {
@@ -224,10 +225,20 @@ pub(super) fn read_into<'a>(
             })?;
         is_there(stretch);
     }
+    check_unchanged(&file, path, size)
+}
+
+/// Whether an open file still has its size and its name.
+pub(super) fn check_unchanged(file: &File, path: &Path, size: u64) -> io::Result<()> {
     if file.metadata()?.len() != size {
         return Err(changed(size));
     }
-    check_named(&file, path)
+    check_named(file, path)
+}
+
+/// What work ends with that nobody waits for any more.
+pub(super) fn given_up() -> io::Error {
+    io::Error::other("given up")
 }
 
 fn changed(size: u64) -> io::Error {

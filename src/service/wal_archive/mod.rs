@@ -19,6 +19,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod whole;
 
 use std::io;
 use std::path::Path;

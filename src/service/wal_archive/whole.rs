@@ -1,0 +1,361 @@
+//! A file compressed whole, in memory, by as many threads as it is given.
+//!
+//! Its SHA-256, where the store wants one, is taken meanwhile and not after: on an idle host a
+//! call is as fast as its longest part. Everything here blocks.
+//! Not here: who may take how much memory (`body`).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use crate::codec::compress::Compressor;
+use crate::codec::digest::{Blake3, Sha256};
+use crate::codec::pieces::{Joiner, Piece, PieceEncoder, can_be_joined};
+use crate::codec::{Codec, Compression};
+use crate::service::wal_archive::file::{self, READ_BYTES};
+
+/// How much of a file is compressed apart: enough that the codec does not miss what lies before.
+const PIECE_BYTES: u64 = 2 << 20;
+
+/// What a body is to be, besides its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wants {
+    /// The digest of the file.
+    pub(super) digest: bool,
+    /// The SHA-256 of the bytes as stored.
+    pub(super) sha256: bool,
+    /// How many threads may compress.
+    pub(super) threads: usize,
+}
+
+/// A file as it will be stored.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Whole {
+    pub(super) bytes: Vec<u8>,
+    pub(super) digest: Option<String>,
+    pub(super) sha256: Option<String>,
+}
+
+/// Stored bytes as they come together.
+struct Assembly {
+    bytes: Vec<u8>,
+    sha256: Option<Sha256>,
+}
+
+impl Assembly {
+    fn new(length: usize, wants: Wants) -> Self {
+        Self {
+            // Pages that nothing is written to take no memory.
+            bytes: Vec::with_capacity(length + (64 << 10)),
+            sha256: wants.sha256.then(Sha256::new),
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(bytes);
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn finish(mut self, digest: Option<String>) -> Whole {
+        self.bytes.shrink_to_fit();
+        Whole {
+            bytes: self.bytes,
+            digest,
+            sha256: self.sha256.map(Sha256::finish_hex),
+        }
+    }
+}
+
+/// A writer that hands on what is written, in chunks.
+struct Handing {
+    chunk: Vec<u8>,
+    sender: mpsc::Sender<Vec<u8>>,
+}
+
+impl Handing {
+    fn hand_on(&mut self) -> io::Result<()> {
+        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(READ_BYTES));
+        let sent = self.sender.send(chunk);
+        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Write for Handing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.chunk.extend_from_slice(bytes);
+        if self.chunk.len() >= READ_BYTES {
+            self.hand_on()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether more threads than one are of use for such a file. Its digest needs it in order.
+pub(super) fn can_be_shared(size: u64, compression: Compression, wants_digest: bool) -> bool {
+    can_be_joined(compression.codec) && size > PIECE_BYTES && !wants_digest
+}
+
+/// Compresses the file of `size` bytes, unless `stop` is set meanwhile.
+pub(super) fn compress_whole(
+    (path, size): (&Path, u64),
+    compression: Compression,
+    wants: Wants,
+    stop: &AtomicBool,
+) -> io::Result<Whole> {
+    let length = usize::try_from(size).map_err(io::Error::other)?;
+    let assembly = Assembly::new(length, wants);
+    let is_shared = wants.threads > 1 && can_be_shared(size, compression, wants.digest);
+    if compression.codec == Codec::None {
+        as_it_is(path, length, wants, stop)
+    } else if is_shared {
+        in_pieces((path, size), compression, (wants.threads, assembly), stop)
+    } else {
+        in_one((path, size), compression, (wants.digest, assembly), stop)
+    }
+}
+
+/// Compresses the file into `sink` and gives it back, with the digest of the file if wanted.
+pub(super) fn compress_into<W: Write>(
+    (path, size): (&Path, u64),
+    compression: Compression,
+    wants_digest: bool,
+    (sink, stop): (W, &AtomicBool),
+) -> io::Result<(W, Option<String>)> {
+    let mut hasher = wants_digest.then(Blake3::new);
+    let mut compressor = Compressor::new(sink, compression)?;
+    file::read_chunks(path, size, stop, |chunk| {
+        if let Some(hasher) = &mut hasher {
+            hasher.update(chunk);
+        }
+        compressor.write_all(chunk)
+    })?;
+    Ok((compressor.finish()?, hasher.map(|hasher| hasher.to_hex())))
+}
+
+/// One thread compresses while this one takes the SHA-256.
+fn in_one(
+    file: (&Path, u64),
+    compression: Compression,
+    (wants_digest, mut assembly): (bool, Assembly),
+    stop: &AtomicBool,
+) -> io::Result<Whole> {
+    let digest = thread::scope(|scope| {
+        let (sender, chunks) = mpsc::channel();
+        let compressing = scope.spawn(move || {
+            let chunk = Vec::with_capacity(READ_BYTES);
+            let sink = Handing { chunk, sender };
+            let (mut sink, digest) = compress_into(file, compression, wants_digest, (sink, stop))?;
+            sink.hand_on()?;
+            Ok::<_, io::Error>(digest)
+        });
+        for chunk in chunks {
+            assembly.push(&chunk);
+        }
+        compressing.join().map_err(|_| panicked())?
+    })?;
+    Ok(assembly.finish(digest))
+}
+
+/// Several threads compress a piece each, and this one joins them.
+fn in_pieces(
+    (path, size): (&Path, u64),
+    compression: Compression,
+    (threads, mut assembly): (usize, Assembly),
+    stop: &AtomicBool,
+) -> io::Result<Whole> {
+    let source = File::open(path)?;
+    let count = size.div_ceil(PIECE_BYTES);
+    let (mut joiner, header) = Joiner::begin(compression)?;
+    assembly.push(&header);
+    let first_free = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let (sender, made) = mpsc::channel();
+        for _ in 0..threads.min(usize::try_from(count).unwrap_or(threads)) {
+            let (sender, first_free, source) = (sender.clone(), &first_free, &source);
+            scope.spawn(move || {
+                loop {
+                    let number = first_free.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        break;
+                    }
+                    let begin = number * PIECE_BYTES;
+                    let range = begin..size.min(begin + PIECE_BYTES);
+                    let piece = piece(source, range, compression, stop);
+                    if sender.send((number, piece)).is_err() {
+                        // Another piece failed, and nobody listens any more.
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut waiting = BTreeMap::new();
+        let mut next = 0;
+        for (number, piece) in made {
+            waiting.insert(number, piece?);
+            while let Some(piece) = waiting.remove(&next) {
+                assembly.push(joiner.join(&piece));
+                next += 1;
+            }
+        }
+        if next == count {
+            Ok(())
+        } else {
+            Err(panicked())
+        }
+    })?;
+    file::check_unchanged(&source, path, size)?;
+    assembly.push(&joiner.end());
+    Ok(assembly.finish(None))
+}
+
+fn piece(
+    source: &File,
+    range: Range<u64>,
+    compression: Compression,
+    stop: &AtomicBool,
+) -> io::Result<Piece> {
+    let mut encoder = PieceEncoder::new(compression)?;
+    let mut buffer = vec![0; READ_BYTES];
+    let mut at = range.start;
+    while at < range.end {
+        if stop.load(Ordering::Relaxed) {
+            return Err(file::given_up());
+        }
+        let left = usize::try_from(range.end - at).map_err(io::Error::other)?;
+        let stretch = &mut buffer[..left.min(READ_BYTES)];
+        source.read_exact_at(stretch, at)?;
+        encoder.write_all(stretch)?;
+        at += u64::try_from(stretch.len()).map_err(io::Error::other)?;
+    }
+    encoder.finish()
+}
+
+/// Reads a file of `length` bytes, with the digest and the SHA-256 of it where they are wanted.
+/// The latter takes longer than the reading, and so is taken by another thread meanwhile.
+fn as_it_is(path: &Path, length: usize, wants: Wants, stop: &AtomicBool) -> io::Result<Whole> {
+    let mut bytes = vec![0; length];
+    let mut digest = wants.digest.then(Blake3::new);
+    let sha256 = thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel::<&[u8]>();
+        let hashing = wants.sha256.then(|| {
+            scope.spawn(move || {
+                let mut sha256 = Sha256::new();
+                for stretch in receiver {
+                    sha256.update(stretch);
+                }
+                sha256.finish_hex()
+            })
+        });
+        file::read_into(path, &mut bytes, stop, |stretch| {
+            // Fails only where nobody takes the SHA-256.
+            let _ = sender.send(stretch);
+            if let Some(digest) = &mut digest {
+                digest.update(stretch);
+            }
+        })?;
+        drop(sender);
+        // Without it the store takes it itself.
+        Ok::<_, io::Error>(hashing.and_then(|hashing| hashing.join().ok()))
+    })?;
+    Ok(Whole {
+        bytes,
+        digest: digest.map(|digest| digest.to_hex()),
+        sha256,
+    })
+}
+
+fn panicked() -> io::Error {
+    io::Error::other("a thread that compressed panicked")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::codec::decompress::decompressor;
+
+    const SIZE: usize = 5 << 20;
+
+    fn wants(threads: usize) -> Wants {
+        Wants {
+            digest: false,
+            sha256: true,
+            threads,
+        }
+    }
+
+    /// A file of several pieces, the last of them shorter.
+    fn file_of(folder: &Path) -> (std::path::PathBuf, Vec<u8>) {
+        let path = folder.join("000000010000000000000001");
+        let contents: Vec<u8> = (0..u32::try_from(SIZE).unwrap())
+            .map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[3] & 15)
+            .collect();
+        fs::write(&path, &contents).unwrap();
+        (path, contents)
+    }
+
+    fn sha256_of(bytes: &[u8]) -> String {
+        let mut sha256 = Sha256::new();
+        sha256.update(bytes);
+        sha256.finish_hex()
+    }
+
+    #[test]
+    fn whatever_the_codec_and_threads_the_file_reads_back_and_has_its_digests() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, contents) = file_of(folder.path());
+        let size = u64::try_from(SIZE).unwrap();
+        let stop = AtomicBool::new(false);
+        for codec in Codec::ALL {
+            for (digest, sha256, threads) in [(true, true, 3), (false, true, 3), (false, false, 1)]
+            {
+                let wants = Wants {
+                    digest,
+                    sha256,
+                    threads,
+                };
+                let compression = Compression { codec, level: None };
+                let whole = compress_whole((&path, size), compression, wants, &stop).unwrap();
+                let mut read = Vec::new();
+                let mut reader = decompressor(&whole.bytes[..], codec).unwrap();
+                io::copy(&mut reader, &mut read).unwrap();
+                assert!(read == contents, "{compression} by {threads} threads");
+                assert_eq!(whole.digest, digest.then(|| Blake3::of(&contents)));
+                assert_eq!(whole.sha256, sha256.then(|| sha256_of(&whole.bytes)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_or_is_given_up_makes_no_body() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, _) = file_of(folder.path());
+        let size = u64::try_from(SIZE).unwrap();
+        let mut stop = AtomicBool::new(false);
+        for codec in Codec::ALL {
+            let compression = Compression { codec, level: None };
+            for size in [size - 1, size + 1] {
+                let made = compress_whole((&path, size), compression, wants(2), &stop);
+                assert!(made.is_err(), "{compression}: {size} bytes");
+            }
+            *stop.get_mut() = true;
+            let made = compress_whole((&path, size), compression, wants(2), &stop);
+            assert!(made.is_err(), "{compression} goes on");
+            *stop.get_mut() = false;
+        }
+    }
+}
