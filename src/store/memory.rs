@@ -76,6 +76,14 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// Makes an object one that was put at another time.
+    #[cfg(test)]
+    pub(crate) fn set_modified(&self, key: &ObjectKey, modified: DateTime<Utc>) {
+        if let Some(stored) = self.contents().objects.get_mut(key.as_str()) {
+            stored.modified = modified;
+        }
+    }
+
     fn contents(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -60,7 +60,7 @@ struct Gap {
     is_at_end: bool,
 }
 
-/// The segments that a line has on one of its timelines: up to `end`, or all.
+/// The segments that a line has on one of its timelines: before `end`, or all.
 struct Span {
     timeline: TimelineId,
     begin: SegmentNumber,
@@ -114,20 +114,44 @@ impl Way<'_> {
             return Ok(());
         };
         let name_of = |number| SegmentName::new(holder(&line, number, size), number, size);
-        let mut segments = missing(self.repository, next..=last, size, &name_of).await?;
-        let unfinished = match name_of(last) {
-            Some(name) if segments.first() == Some(&name) => {
-                self.repository.has_partial(name).await?
+        let segments = missing(self.repository, next..=last, size, &name_of).await?;
+        let is_there = match segments.first() {
+            Some(first) if name_of(last) == Some(*first) => {
+                self.has_begun(&line, target, *first).await?
             }
-            _ => false,
+            first => first.is_none(),
         };
-        if unfinished {
-            segments.clear();
-        }
-        if segments.is_empty() {
+        if is_there {
             return Ok(());
         }
         Err(behind_gap(&Target::Lsn(target), &segments))
+    }
+
+    /// Whether the archive has the segment of `target` up to there: unfinished, or on a timeline that
+    /// the line left in it later.
+    async fn has_begun(
+        &self,
+        line: &TimelineHistory,
+        target: Lsn,
+        segment: SegmentName,
+    ) -> Result<bool, RestoreError> {
+        let (repository, size) = (self.repository, self.backup.segment_size);
+        if repository.has_partial(segment).await? {
+            return Ok(true);
+        }
+        let number = SegmentNumber::holding(target, size);
+        for left in line.ancestors() {
+            let is_shared = SegmentNumber::holding(left.switched_at, size) == number;
+            let name = SegmentName::new(left.timeline, number, size);
+            let Some(name) = name.filter(|_| is_shared && target < left.switched_at) else {
+                continue;
+            };
+            let whole = repository.archived_segments(name, name, size).await?;
+            if !whole.is_empty() || repository.has_partial(name).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Walks along the line, file by file, to its end or until a file was put later than `until`.
@@ -178,8 +202,16 @@ impl Walk<'_> {
                 let Some(number) = file.name.segment().and_then(|name| name.number(size)) else {
                     continue;
                 };
-                if span.end.is_some_and(|end| number >= end) {
-                    return Ok(false);
+                match span.end {
+                    Some(end) if number > end => return Ok(false),
+                    // Where no later timeline has it, PostgreSQL takes what this one has of it.
+                    Some(end) if number == end => {
+                        if self.expected == end && self.meet_put(file.modified, until) {
+                            return Ok(true);
+                        }
+                        continue;
+                    }
+                    _ => {}
                 }
                 let is_whole = matches!(file.name, WalFileName::Segment(_));
                 if number < span.begin || (number > self.expected && !is_whole) {
@@ -191,9 +223,7 @@ impl Walk<'_> {
                     }
                     continue;
                 }
-                let newest = self.reach.newest_put.get_or_insert(file.modified);
-                *newest = file.modified.max(*newest);
-                if until.is_some_and(|until| *newest > until) {
+                if self.meet_put(file.modified, until) {
                     return Ok(true);
                 }
                 if is_whole && let Some(next) = number.next() {
@@ -202,6 +232,13 @@ impl Walk<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// Takes note of when a file was put. Returns whether one was put later than `until`.
+    fn meet_put(&mut self, put_at: DateTime<Utc>, until: Option<DateTime<Utc>>) -> bool {
+        let newest = self.reach.newest_put.get_or_insert(put_at);
+        *newest = put_at.max(*newest);
+        until.is_some_and(|until| *newest > until)
     }
 
     /// Takes note of a segment behind a gap. Returns whether there is no doubt about the gap.
@@ -246,7 +283,7 @@ fn spans(line: &TimelineHistory, from: SegmentNumber, size: SegmentSize) -> Vec<
     for left in line.ancestors() {
         // A segment in which the line left a timeline was finished on a later one.
         let end = SegmentNumber::holding(left.switched_at, size);
-        if begin < end {
+        if begin <= end {
             spans.push(Span {
                 timeline: left.timeline,
                 begin,

@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -98,6 +99,8 @@ fn compressed(bytes: &[u8], codec: Codec) -> Vec<u8> {
 
 /// A store with one backup, and directories to restore it to.
 struct Bed {
+    /// What `store` keeps.
+    memory: Arc<MemoryStore>,
     store: Arc<FaultyStore>,
     repository: Repository,
     folder: TempDir,
@@ -106,12 +109,15 @@ struct Bed {
 
 impl Bed {
     async fn new(codec: Codec) -> Self {
-        let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+        let memory = Arc::new(MemoryStore::new());
+        let seam: Arc<dyn ObjectStore> = Arc::<MemoryStore>::clone(&memory);
+        let store = Arc::new(FaultyStore::new(seam));
         let layout = Layout::new("path", &"main".parse().unwrap());
         let seam: Arc<dyn ObjectStore> = Arc::<FaultyStore>::clone(&store);
         let repository = Repository::new(seam, layout);
         let folder = TempDir::new().unwrap();
         let bed = Self {
+            memory,
             store,
             repository,
             folder,
@@ -157,6 +163,15 @@ impl Bed {
                 .layout
                 .wal(&name.parse().unwrap(), Codec::None);
             self.put(&key, b"wal").await;
+        }
+    }
+
+    /// Makes files of the log such as were put at another time.
+    fn date_wal(&self, names: impl IntoIterator<Item = String>, put_at: DateTime<Utc>) {
+        for name in names {
+            let name = name.parse().unwrap();
+            let key = self.repository.layout.wal(&name, Codec::None);
+            self.memory.set_modified(&key, put_at);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a restore sees of the way to its target before it begins: damaged backups, and gaps in the log.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 
 use super::*;
 use crate::clock;
@@ -47,6 +47,17 @@ async fn check_refused(bed: &Bed, target: Target, missing: &str) {
         "{error}"
     );
     assert!(error.to_string().contains(missing), "{error}");
+}
+
+fn partial(timeline: u32, number: u32) -> String {
+    format!("{}.partial", segment(timeline, number))
+}
+
+/// Puts the history of a timeline.
+async fn put_history(bed: &Bed, timeline: u32, history: &str) {
+    let name = format!("{timeline:08X}.history").parse().unwrap();
+    let key = bed.repository.layout.wal(&name, Codec::None);
+    bed.put(&key, history.as_bytes()).await;
 }
 
 fn lsn(text: &str) -> Target {
@@ -118,11 +129,7 @@ async fn a_record_without_archives_is_not_passed_over_to_another_end() {
         begin_wal=000000020000000000000007\n";
     bed.put_record_of(&later, &format!("{LATER}{on_the_second}"))
         .await;
-    let history = bed
-        .repository
-        .layout
-        .wal(&"00000002.history".parse().unwrap(), Codec::None);
-    bed.put(&history, b"1\t0/3000050\tno reason\n").await;
+    put_history(&bed, 2, "1\t0/3000050\tno reason\n").await;
     check(bed.request()).await;
 }
 
@@ -179,17 +186,13 @@ async fn a_gap_is_looked_for_along_the_line() {
     let history = "1\t0/6000050\tno reason\n";
     let line = async |names: Vec<String>| {
         let bed = bed_with(names).await;
-        let key = bed
-            .repository
-            .layout
-            .wal(&"00000002.history".parse().unwrap(), Codec::None);
-        bed.put(&key, history.as_bytes()).await;
+        put_history(&bed, 2, history).await;
         bed
     };
     let of_second = || segments(2, 6..=8);
     // The segment of the switch was finished on the second; what follows on the first is off the line.
     let mut names = [segments(1, [5, 9]), of_second()].concat();
-    names.push(format!("{}.partial", segment(1, 6)));
+    names.push(partial(1, 6));
     let bed = line(names).await;
     assert_eq!(told(&bed, Target::Latest).await.unwrap(), "");
     let bed = line(of_second()).await;
@@ -231,7 +234,70 @@ async fn a_target_in_the_log_may_lie_in_a_segment_that_is_unfinished() {
     let bed = bed_with(segments(1, [5, 6])).await;
     let target = Target::Lsn(Lsn::new(0x0700_0100));
     check_refused(&bed, target.clone(), &segment(1, 7)).await;
-    bed.put_wal([format!("{}.partial", segment(1, 7))]).await;
+    bed.put_wal([partial(1, 7)]).await;
     assert_eq!(told(&bed, target).await.unwrap(), "");
     check_refused(&bed, lsn("0/8000100"), &segment(1, 7)).await;
+}
+
+/// PostgreSQL looks for a segment on the newest timeline of its line first, and then on those that
+/// this left: `XLogFileReadAnyTLI`, src/backend/access/transam/xlogrecovery.c.
+#[tokio::test]
+async fn a_segment_of_a_switch_reaches_as_far_where_only_the_timeline_that_was_left_has_it() {
+    let now = clock::now();
+    let ended = (now - TimeDelta::hours(6)).format("%Y-%m-%d %H:%M:%S+00:00");
+    let at = |minutes| Target::Time((now + TimeDelta::minutes(minutes)).fixed_offset());
+    let one = [(2, "1\t0/6000050\tno reason\n")];
+    let twice = [
+        (2, "1\t0/6000050\tno reason\n"),
+        (3, "1\t0/6000050\tno reason\n2\t0/6000090\tno reason\n"),
+    ];
+    let at_the_backups_end = [(2, "1\t0/4000150\tno reason\n")];
+    for (case, histories, old, new) in [
+        ("a failover", &one[..], vec![segment(1, 5)], partial(1, 6)),
+        ("a trial", &one, vec![segment(1, 5)], segment(1, 6)),
+        (
+            "two failovers",
+            &twice,
+            vec![segment(1, 5), partial(1, 6)],
+            partial(2, 6),
+        ),
+        (
+            "a backup that ends there",
+            &at_the_backups_end,
+            vec![],
+            partial(1, 4),
+        ),
+    ] {
+        let bed = bed_with(old.clone()).await;
+        bed.put_record(&format!("end_time={ended}\n")).await;
+        for (timeline, history) in histories {
+            put_history(&bed, *timeline, history).await;
+        }
+        let old = [segments(1, 3..=4), old].concat();
+        bed.date_wal(old, now - TimeDelta::hours(5));
+        let error = told(&bed, at(-30)).await.unwrap_err();
+        assert!(
+            matches!(error, RestoreError::TargetAfterArchive { .. }),
+            "{case}: {error}"
+        );
+        bed.put_wal([new]).await;
+        assert_eq!(told(&bed, at(-30)).await.unwrap(), "", "{case}");
+        // Later than that nothing was put.
+        assert!(told(&bed, at(90)).await.is_err(), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_target_in_the_log_may_lie_before_the_switch_in_its_segment() {
+    for file in [segment(1, 6), partial(1, 6)] {
+        let bed = bed_with(segments(1, [5])).await;
+        put_history(&bed, 2, "1\t0/6000050\tno reason\n").await;
+        check_refused(&bed, lsn("0/6000040"), &segment(2, 6)).await;
+        bed.put_wal([file]).await;
+        assert_eq!(told(&bed, lsn("0/6000040")).await.unwrap(), "");
+        // What comes then is on the second only.
+        check_refused(&bed, lsn("0/6000050"), &segment(2, 6)).await;
+        bed.put_wal(segments(2, [7])).await;
+        check_refused(&bed, lsn("0/7000050"), &segment(2, 6)).await;
+    }
 }
