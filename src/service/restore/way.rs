@@ -262,16 +262,18 @@ impl Walk<'_> {
         !is_at_end
     }
 
-    /// Whether a backup was finished behind a gap: then what is missing had been archived.
+    /// Whether a backup ended in or behind a gap: then what is missing had been archived.
     fn has_backup_behind(&self, timeline: TimelineId, gap: SegmentNumber) -> bool {
         let size = self.way.backup.segment_size;
         self.way.backups.iter().any(|backup| {
-            let begins_behind = |name: SegmentName| {
-                name.timeline() == timeline && name.number(size).is_some_and(|begin| begin >= gap)
-            };
+            // Of an end on a boundary the name may tell the next segment, which need not be there.
+            let end = backup.end_lsn.or(backup.begin_lsn);
+            let end = end.map(|lsn| SegmentNumber::ending_at(lsn, size));
+            let last = backup.end_wal.or(backup.begin_wal);
             backup.status == BackupStatus::Done
                 && backup.system_id == self.way.backup.system_id
-                && backup.begin_wal.is_some_and(begins_behind)
+                && last.is_some_and(|name| name.timeline() == timeline)
+                && end.is_some_and(|end| end >= gap)
         })
     }
 }

@@ -301,3 +301,15 @@ async fn a_target_in_the_log_may_lie_before_the_switch_in_its_segment() {
         check_refused(&bed, lsn("0/7000050"), &segment(2, 6)).await;
     }
 }
+
+#[tokio::test]
+async fn a_backup_that_ended_in_a_missing_segment_shows_that_it_was_archived() {
+    let bed = bed_with(segments(1, [5, 6, 7, 9])).await;
+    let mut request = bed.request();
+    request.recovery.backup = Some(id());
+    let sent_ahead = plan(&bed.repository, &request).await.unwrap();
+    assert!(sent_ahead.warnings.join(" ").contains("sent ahead"));
+    bed.put_record_of(&LATER_ID.parse().unwrap(), LATER).await;
+    let error = plan(&bed.repository, &request).await.unwrap_err();
+    assert!(error.to_string().contains(&segment(1, 8)), "{error}");
+}
