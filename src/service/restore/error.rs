@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::barman::repository::RepositoryError;
 use crate::domain::backup::BackupId;
 use crate::domain::recovery::{Refusal, Target};
+use crate::domain::timeline::TimelineId;
 use crate::fault::{Fault, Kind};
 use crate::store::ObjectKey;
 use crate::store::error::StoreError;
@@ -71,12 +72,16 @@ pub enum RestoreError {
     },
     /// The archive ends before the target.
     #[error(
-        "{target} lies after all that the archive holds on the way there, of which the newest was put \
-         at {}", .newest_put.format("%Y-%m-%d %H:%M:%S+00")
+        "{target} lies after all that the archive holds on the way there along timeline {timeline}, of \
+         which the newest was put at {}", .newest_put.format("%Y-%m-%d %H:%M:%S+00")
     )]
     TargetAfterArchive {
         /// The target.
         target: Target,
+        /// Along which timeline.
+        timeline: TimelineId,
+        /// The others that the backup could be recovered along.
+        others: Vec<TimelineId>,
         /// When the newest file was put, by the store's clock.
         newest_put: DateTime<Utc>,
     },
@@ -284,6 +289,17 @@ impl Fault for RestoreError {
                 "Wait if the server is still to archive it, or restore up to the gap with --accept-gap: \
                  what lies behind is then lost to the new cluster."
                     .to_owned()
+            }
+            Self::TargetAfterArchive {
+                timeline, others, ..
+            } if !others.is_empty() => {
+                let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+                format!(
+                    "Follow timeline {} with --target-timeline where the target lies on that, wait if the \
+                     server is still to archive the rest, or leave the target out to recover to the end \
+                     of timeline {timeline}; --accept-gap restores all the same.",
+                    others.join(" or ")
+                )
             }
             Self::TargetAfterArchive { .. } => {
                 "Leave the target out to recover to the end of the archive or, if the server is still to \

@@ -81,13 +81,58 @@ impl Way<'_> {
                 // What was put later says nothing any more.
                 let until = time.to_utc().checked_add_signed(CLOCKS_APART_MAX);
                 let reach = self.reach(until).await?;
-                judge(target, &reach)
+                self.judge(target, &reach)
             }
             Target::Latest | Target::Xid(_) | Target::Name(_) => {
                 let reach = self.reach(None).await?;
-                judge(target, &reach)
+                self.judge(target, &reach)
             }
         }
+    }
+
+    /// What the reach of the archive means for a target.
+    fn judge(&self, target: &Target, reach: &Reach) -> Result<Option<String>, RestoreError> {
+        // What is in a file of the log was written before the file was put.
+        let behind = reach.newest_put.filter(|put| match target {
+            Target::Time(time) => time.signed_duration_since(*put) > CLOCKS_APART_MAX,
+            _ => false,
+        });
+        match (target, &reach.gap, behind) {
+            (Target::Latest, Some(gap), _) if !gap.is_at_end => {
+                Err(behind_gap(target, &gap.missing))
+            }
+            (_, Some(gap), Some(_)) => Err(behind_gap(target, &gap.missing)),
+            (Target::Latest, Some(gap), _) => Ok(Some(format!(
+                "Recovery ends before {}, which the archive lacks: what is there behind it may have been sent ahead.",
+                named(&gap.missing)
+            ))),
+            (_, Some(gap), None) => Ok(Some(format!(
+                "The archive lacks {}: should the target lie behind that, recovery does not reach it.",
+                named(&gap.missing)
+            ))),
+            (_, None, Some(newest_put)) => Err(RestoreError::TargetAfterArchive {
+                target: target.clone(),
+                timeline: self.timeline,
+                others: self.other_timelines(),
+                newest_put,
+            }),
+            (_, None, None) => Ok(None),
+        }
+    }
+
+    /// The other timelines along which the backup could be recovered.
+    fn other_timelines(&self) -> Vec<TimelineId> {
+        let backup = self.backup;
+        let begin_timeline = backup.begin_wal.map(SegmentName::timeline);
+        let ended_on = backup.end_wal.map(SegmentName::timeline).or(begin_timeline);
+        let (Some(ended_on), Some(end)) = (ended_on, backup.end_lsn) else {
+            return Vec::new();
+        };
+        known_lines(&self.timelines.histories)
+            .into_values()
+            .filter(|line| line.holds(ended_on, end) && line.timeline() != self.timeline)
+            .map(|line| line.timeline())
+            .collect()
     }
 
     fn line(&self) -> TimelineHistory {
@@ -300,32 +345,6 @@ fn spans(line: &TimelineHistory, from: SegmentNumber, size: SegmentSize) -> Vec<
         end: None,
     });
     spans
-}
-
-/// What the reach of the archive means for a target.
-fn judge(target: &Target, reach: &Reach) -> Result<Option<String>, RestoreError> {
-    // What is in a file of the log was written before the file was put.
-    let behind = reach.newest_put.filter(|put| match target {
-        Target::Time(time) => time.signed_duration_since(*put) > CLOCKS_APART_MAX,
-        _ => false,
-    });
-    match (target, &reach.gap, behind) {
-        (Target::Latest, Some(gap), _) if !gap.is_at_end => Err(behind_gap(target, &gap.missing)),
-        (_, Some(gap), Some(_)) => Err(behind_gap(target, &gap.missing)),
-        (Target::Latest, Some(gap), _) => Ok(Some(format!(
-            "Recovery ends before {}, which the archive lacks: what is there behind it may have been sent ahead.",
-            named(&gap.missing)
-        ))),
-        (_, Some(gap), None) => Ok(Some(format!(
-            "The archive lacks {}: should the target lie behind that, recovery does not reach it.",
-            named(&gap.missing)
-        ))),
-        (_, None, Some(newest_put)) => Err(RestoreError::TargetAfterArchive {
-            target: target.clone(),
-            newest_put,
-        }),
-        (_, None, None) => Ok(None),
-    }
 }
 
 fn behind_gap(target: &Target, missing: &[SegmentName]) -> RestoreError {

@@ -313,3 +313,29 @@ async fn a_backup_that_ended_in_a_missing_segment_shows_that_it_was_archived() {
     let error = plan(&bed.repository, &request).await.unwrap_err();
     assert!(error.to_string().contains(&segment(1, 8)), "{error}");
 }
+
+#[tokio::test]
+async fn a_target_after_a_branch_names_the_other_timelines() {
+    let now = clock::now();
+    let ended = (now - TimeDelta::hours(6)).format("%Y-%m-%d %H:%M:%S+00:00");
+    let target = Target::Time((now - TimeDelta::minutes(5)).fixed_offset());
+    for (history, is_named) in [
+        (None, false),
+        // A trial left the first timeline; that went on.
+        (Some("1\t0/5000050\tno reason\n"), true),
+        // It left it before the backup: the first does not lead anywhere from here.
+        (Some("1\t0/2000050\tno reason\n"), false),
+    ] {
+        let bed = bed_with(segments(1, [5])).await;
+        bed.put_record(&format!("end_time={ended}\n")).await;
+        bed.date_wal(segments(1, 3..=5), now - TimeDelta::hours(5));
+        if let Some(history) = history {
+            put_history(&bed, 2, history).await;
+        }
+        let error = told(&bed, target.clone()).await.unwrap_err();
+        let hint = error.hint();
+        assert!(hint.contains("eave the target out"), "{hint}");
+        let names_it = hint.contains("timeline 1 with --target-timeline");
+        assert_eq!(names_it, is_named, "{history:?}: {hint}");
+    }
+}
