@@ -90,7 +90,7 @@ impl Known<'_> {
         let objects = stored_objects(repository, &backup.id, &mut warnings).await?;
         let stored = repository.archives(&backup.id).await?;
         let archives = planned_archives(&backup, stored, objects.as_ref())?;
-        let wal = needed_wal(repository, &backup, self.timelines).await?;
+        let wal = needed_wal(repository, &backup, choice.timeline, self.timelines).await?;
         Ok(Chosen {
             choice,
             backup,

@@ -27,9 +27,13 @@ pub struct WalRange {
 }
 
 /// The segments from the backup's begin to its end, each seen in the archive.
+///
+/// The last may be unfinished, or that of a later timeline of the line that recovery follows: a
+/// standby's backup need not wait for it, and a failover may come before it is full.
 pub(crate) async fn needed_wal(
     repository: &Repository,
     backup: &Backup,
+    followed: TimelineId,
     timelines: &KnownTimelines,
 ) -> Result<WalRange, RestoreError> {
     let record = |missing| RestoreError::Record {
@@ -42,7 +46,8 @@ pub(crate) async fn needed_wal(
     let begin = begin_wal.number(size).ok_or_else(|| record("begin_wal"))?;
     let end = SegmentNumber::ending_at(end_lsn.max(Lsn::new(1)), size).max(begin);
     let timeline = backup.end_wal.unwrap_or(begin_wal).timeline();
-    let known = known_lines(&timelines.histories).remove(&timeline);
+    let mut lines = known_lines(&timelines.histories);
+    let known = lines.remove(&timeline);
     let line = known.unwrap_or(TimelineHistory::root(timeline));
     let name_of = |number| {
         // The timeline that it began on has it, unless the line left that before its end.
@@ -53,7 +58,19 @@ pub(crate) async fn needed_wal(
         return Err(record("end_xlog"));
     };
     let segments = missing(repository, begin..=end, size, &name_of).await?;
-    if segments.is_empty() {
+    let mut is_whole = segments.is_empty();
+    if segments == [last] {
+        // Up to where the backup ended, the line that is followed is the same.
+        let followed = lines.remove(&followed).unwrap_or(line);
+        let on_followed = SegmentName::new(holder(&followed, end, size), end, size);
+        let name = on_followed.unwrap_or(last);
+        is_whole = !repository
+            .archived_segments(name, name, size)
+            .await?
+            .is_empty()
+            || has_up_to(repository, &followed, end_lsn, name, size).await?;
+    }
+    if is_whole {
         let count = end.to_u64() - begin.to_u64() + 1;
         return Ok(WalRange {
             begin: first,
@@ -96,6 +113,38 @@ pub(crate) async fn missing(
         next = last.number(size).and_then(SegmentNumber::next);
     }
     Ok(missing)
+}
+
+/// Whether the archive has a segment that it lacks whole up to `end`: unfinished, or on a timeline
+/// that the line left in it later.
+///
+/// That is where PostgreSQL looks next: `XLogFileReadAnyTLI`, src/backend/access/transam/xlogrecovery.c.
+/// An unfinished one is taken to reach there: how far it does, its name does not tell.
+pub(crate) async fn has_up_to(
+    repository: &Repository,
+    line: &TimelineHistory,
+    end: Lsn,
+    segment: SegmentName,
+    size: SegmentSize,
+) -> Result<bool, RestoreError> {
+    if repository.has_partial(segment).await? {
+        return Ok(true);
+    }
+    let Some(number) = segment.number(size) else {
+        return Ok(false);
+    };
+    for left in line.ancestors() {
+        let is_shared = SegmentNumber::holding(left.switched_at, size) == number;
+        let name = SegmentName::new(left.timeline, number, size);
+        let Some(name) = name.filter(|_| is_shared && end <= left.switched_at) else {
+            continue;
+        };
+        let whole = repository.archived_segments(name, name, size).await?;
+        if !whole.is_empty() || repository.has_partial(name).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The timeline of a line on which a segment was finished: the first not left before its end.

@@ -19,7 +19,7 @@ use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
 use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
 use crate::domain::wal_file::WalFileName;
 use crate::service::restore::error::RestoreError;
-use crate::service::restore::needed_wal::{MISSING_NAMED_MAX, holder, missing};
+use crate::service::restore::needed_wal::{MISSING_NAMED_MAX, has_up_to, holder, missing};
 use crate::store::ObjectKey;
 
 /// How far the clocks of a server and of its store may be apart without a target being misjudged.
@@ -162,7 +162,9 @@ impl Way<'_> {
         let segments = missing(self.repository, next..=last, size, &name_of).await?;
         let is_there = match segments.first() {
             Some(first) if name_of(last) == Some(*first) => {
-                self.has_begun(&line, target, *first).await?
+                // A record begins at the target: of the segment that much is needed.
+                let end = Lsn::new(target.to_u64().saturating_add(1));
+                has_up_to(self.repository, &line, end, *first, size).await?
             }
             first => first.is_none(),
         };
@@ -170,33 +172,6 @@ impl Way<'_> {
             return Ok(());
         }
         Err(behind_gap(&Target::Lsn(target), &segments))
-    }
-
-    /// Whether the archive has the segment of `target` up to there: unfinished, or on a timeline that
-    /// the line left in it later.
-    async fn has_begun(
-        &self,
-        line: &TimelineHistory,
-        target: Lsn,
-        segment: SegmentName,
-    ) -> Result<bool, RestoreError> {
-        let (repository, size) = (self.repository, self.backup.segment_size);
-        if repository.has_partial(segment).await? {
-            return Ok(true);
-        }
-        let number = SegmentNumber::holding(target, size);
-        for left in line.ancestors() {
-            let is_shared = SegmentNumber::holding(left.switched_at, size) == number;
-            let name = SegmentName::new(left.timeline, number, size);
-            let Some(name) = name.filter(|_| is_shared && target < left.switched_at) else {
-                continue;
-            };
-            let whole = repository.archived_segments(name, name, size).await?;
-            if !whole.is_empty() || repository.has_partial(name).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Walks along the line, file by file, to its end or until a file was put later than `until`.

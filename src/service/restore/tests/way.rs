@@ -339,3 +339,37 @@ async fn a_target_after_a_branch_names_the_other_timelines() {
         assert_eq!(names_it, is_named, "{history:?}: {hint}");
     }
 }
+
+/// A standby's backup does not wait for its last segment, and a failover may come before that is full.
+#[tokio::test]
+async fn the_segment_that_a_backup_ends_in_may_be_the_next_timelines_or_unfinished() {
+    let latest = TimelineWish::Latest;
+    let first = TimelineWish::Number("1".parse().unwrap());
+    for (files, timeline, is_enough) in [
+        (vec![], latest, false),
+        (vec![segment(2, 4)], latest, true),
+        (vec![segment(2, 4)], first, false),
+        (vec![partial(1, 4)], latest, true),
+        (vec![partial(1, 4)], first, true),
+        (vec![partial(1, 3)], latest, false),
+    ] {
+        let case = format!("{files:?} {timeline:?}");
+        let bed = bed_with(files).await;
+        put_history(&bed, 2, "1\t0/4000150\tno reason\n").await;
+        let name = segment(1, 4).parse().unwrap();
+        let last = bed.repository.layout.wal(&name, Codec::None);
+        bed.store.delete(&[last]).await.unwrap();
+        let mut request = bed.request();
+        request.recovery.timeline = timeline;
+        match plan(&bed.repository, &request).await {
+            Ok(_) => assert!(is_enough, "{case}"),
+            Err(error) => {
+                assert!(
+                    matches!(error, RestoreError::WalMissing { .. }),
+                    "{case}: {error}"
+                );
+                assert!(!is_enough, "{case}: {error}");
+            }
+        }
+    }
+}
