@@ -9,7 +9,7 @@ use crate::barman::repository::RepositoryError;
 use crate::domain::backup::BackupId;
 use crate::domain::recovery::{Refusal, Target};
 use crate::domain::timeline::TimelineId;
-use crate::fault::{Fault, Kind};
+use crate::fault::{self, Fault, Kind};
 use crate::store::ObjectKey;
 use crate::store::error::StoreError;
 
@@ -84,6 +84,18 @@ pub enum RestoreError {
         others: Vec<TimelineId>,
         /// When the newest file was put, by the store's clock.
         newest_put: DateTime<Utc>,
+    },
+    /// The backup to restore is damaged, and from the last whole one recovery ends elsewhere.
+    ///
+    /// Both are in the text with their causes: an error can have one source only.
+    #[error("{}; from backup {other}, the last that is whole, {gap}", fault::chain(.damage.as_ref()))]
+    NoOtherBackup {
+        /// What is wrong with the backup chosen first.
+        damage: Box<Self>,
+        /// The backup before it.
+        other: BackupId,
+        /// Why that does not do.
+        gap: Box<Self>,
     },
     /// The record of the backup is another than when the choice was made.
     #[error("the record of backup {backup} was changed while the restore was planned")]
@@ -242,6 +254,7 @@ impl Fault for RestoreError {
             Self::Repository(source) => source.kind(),
             Self::Choice(source) => source.kind(),
             Self::Fetch { source, .. } => source.kind(),
+            Self::NoOtherBackup { damage, .. } => damage.kind(),
             Self::Unsupported { .. } => Kind::Unsupported,
             Self::WalMissing { .. }
             | Self::TargetWalMissing { .. }
@@ -306,6 +319,10 @@ impl Fault for RestoreError {
                  archive the rest, wait; --accept-gap restores all the same."
                     .to_owned()
             }
+            Self::NoOtherBackup { other, .. } => format!(
+                "Put back what is missing, or restore from backup {other} with --accept-gap, as far as \
+                 that leads."
+            ),
             Self::RecordChanged { .. } => "Run it again.".to_owned(),
             Self::TargetWalMissing { .. } => {
                 "Choose a target before the missing WAL or, if the server is still to archive it, wait."

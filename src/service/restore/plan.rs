@@ -100,7 +100,13 @@ pub async fn plan(
             warnings.push(format!("Accepted as asked: {error}."));
         }
         // It does not lead to the same end after all.
-        (Err(error), Some(damage)) if error.is_gap() => return Err(damage),
+        (Err(error), Some(damage)) if error.is_gap() => {
+            return Err(RestoreError::NoOtherBackup {
+                damage: Box::new(damage),
+                other: chosen.backup.id,
+                gap: Box::new(error),
+            });
+        }
         (warning, _) => warnings.extend(warning?),
     }
     let places = Places::decide(request, &chosen.backup, &chosen.info)?;

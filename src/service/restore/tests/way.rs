@@ -122,7 +122,18 @@ async fn a_record_without_archives_is_not_passed_over_to_another_end() {
     request.recovery.backup = Some(later.clone());
     check(request).await;
     // From the one before it, recovery ends at a gap.
-    check(bed.request()).await;
+    let error = bed.plan().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    let text = format!("{} {}", crate::fault::chain(&error), error.hint());
+    for part in [LATER_ID, &segment(1, 6), "--accept-gap"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let mut request = bed.request();
+    request.accepts_gap = true;
+    assert_eq!(
+        plan(&bed.repository, &request).await.unwrap().backup.id,
+        id()
+    );
     // It is the only one on its timeline.
     bed.put_wal(segments(1, [6])).await;
     let on_the_second = "end_wal=000000020000000000000008\ntimeline=2\n\
