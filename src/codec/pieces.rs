@@ -86,12 +86,12 @@ impl PieceEncoder {
                         break;
                     }
                 }
+                bytes.shrink_to_fit();
                 let crc = Some(crc);
                 Ok(Piece { bytes, crc })
             }
             Encoder::Whole(compressor, codec) => {
-                let whole = compressor.finish()?;
-                let bytes = middle(&whole, codec)?.to_vec();
+                let bytes = middle(compressor.finish()?, codec)?;
                 Ok(Piece { bytes, crc: None })
             }
         }
@@ -174,14 +174,23 @@ impl Joiner {
 }
 
 /// A whole without what stands before and after its blocks.
-fn middle(whole: &[u8], codec: Codec) -> io::Result<&[u8]> {
-    let middle = match codec {
-        Codec::Snappy => whole.strip_prefix(SNAPPY_IDENTIFIER),
-        _ => whole
-            .get(LZ4_HEADER_BYTES..)
-            .and_then(|rest| rest.strip_suffix(&LZ4_END_MARK)),
+fn middle(mut whole: Vec<u8>, codec: Codec) -> io::Result<Vec<u8>> {
+    let (begin, end) = match codec {
+        Codec::Snappy => (SNAPPY_IDENTIFIER.len(), 0),
+        _ => (LZ4_HEADER_BYTES, LZ4_END_MARK.len()),
     };
-    middle.ok_or_else(|| io::Error::other(format!("a piece of {codec} without its frame")))
+    let Some(length) = whole
+        .len()
+        .checked_sub(end)
+        .filter(|length| *length >= begin)
+    else {
+        let text = format!("a piece of {codec} without its frame");
+        return Err(io::Error::other(text));
+    };
+    whole.truncate(length);
+    whole.drain(..begin);
+    whole.shrink_to_fit();
+    Ok(whole)
 }
 
 fn not_joined(codec: Codec) -> io::Error {
@@ -226,19 +235,24 @@ mod tests {
     #[test]
     fn joined_pieces_read_as_one_stream() {
         for codec in Codec::ALL.into_iter().filter(|codec| can_be_joined(*codec)) {
-            for (length, piece_bytes) in [
-                (1_000_000, 300_000),
-                (1_000_000, 1_000_000),
-                (524_288, 131_072),
-                (1, 4096),
-                (0, 4096),
-            ] {
-                let content = content(length);
-                let whole = joined(&content, piece_bytes, Compression { codec, level: None });
-                let mut read = Vec::new();
-                let mut reader = decompressor(&whole[..], codec).unwrap();
-                reader.read_to_end(&mut read).unwrap();
-                assert!(read == content, "{codec}: {length} bytes by {piece_bytes}");
+            let levels = codec.levels().map_or(0..=0, |(low, _, high)| low..=high);
+            for level in levels.map(|level| codec.levels().map(|_| level)) {
+                let compression = Compression { codec, level };
+                for (length, piece_bytes) in [
+                    (1_000_000, 300_000),
+                    (1_000_000, 1_000_000),
+                    (524_288, 131_072),
+                    (1, 4096),
+                    (0, 4096),
+                ] {
+                    let content = content(length);
+                    let whole = joined(&content, piece_bytes, compression);
+                    let mut read = Vec::new();
+                    let mut reader = decompressor(&whole[..], codec).unwrap();
+                    reader.read_to_end(&mut read).unwrap();
+                    let case = format!("{compression}: {length} bytes by {piece_bytes}");
+                    assert!(read == content, "{case}");
+                }
             }
         }
     }

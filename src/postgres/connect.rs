@@ -115,7 +115,8 @@ impl ConnectOptions {
             config.application_name(env("PGAPPNAME").unwrap_or_else(|| "cellarman".to_owned()));
         }
         if config.get_connect_timeout().is_none() {
-            let seconds = number(&env, "PGCONNECT_TIMEOUT")?;
+            // No time at all is no limit, to libpq.
+            let seconds = number(&env, "PGCONNECT_TIMEOUT")?.filter(|seconds| *seconds > 0);
             config.connect_timeout(seconds.map_or(CONNECT_TIMEOUT, Duration::from_secs));
         }
         config.keepalives_idle(KEEPALIVE_IDLE);

@@ -119,7 +119,11 @@ pub async fn run_deletion(
     repository: &Repository,
     deletion: &Deletion,
 ) -> Result<(), CatalogError> {
-    maintenance::run(repository, &deletion.leftovers).await?;
+    let swept = maintenance::run(repository, &deletion.leftovers).await?;
+    if let Some(id) = swept.alive.into_iter().next() {
+        let reason = "it was taken for killed, and its sign of life has changed since".to_owned();
+        return Err(CatalogError::Running { id, reason });
+    }
     Ok(repository.run_deletion(&deletion.plan).await?)
 }
 
@@ -242,6 +246,24 @@ mod tests {
         assert_eq!(refused.kind(), Kind::Refused);
         assert!(refused.to_string().contains(child_id.as_str()));
         check_is_no_parent(&repository, &child_id).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_backup_that_shows_life_again_is_not_deleted() {
+        let repository = repository(BackupStatus::Started, true).await;
+        let now = clock::now() + TimeDelta::minutes(13);
+        let deletion = plan_deletion(&repository, &id(), now).await.unwrap();
+        let sign = running::key(&repository.layout, &id());
+        let begun = repository.store.head(&sign).await.unwrap().modified;
+        while repository.store.head(&sign).await.unwrap().modified <= begun {
+            let body = Bytes::from_static(b"{}");
+            let options = PutOptions::default();
+            repository.store.put(&sign, body, &options).await.unwrap();
+        }
+        let error = run_deletion(&repository, &deletion).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused);
+        let left = repository.store.list(&ListRequest::default()).await;
+        assert_eq!(left.unwrap().objects.len(), 3);
     }
 
     #[tokio::test]

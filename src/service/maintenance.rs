@@ -43,6 +43,8 @@ pub struct Swept {
     pub failed: Vec<BackupId>,
     /// How many uploads were aborted.
     pub uploads_aborted: usize,
+    /// The backups left alone, that were taken for killed and are at work again, or have ended.
+    pub alive: Vec<BackupId>,
 }
 
 /// Plans and runs.
@@ -114,6 +116,7 @@ pub async fn run(
         let id = &leftover.id;
         if !is_dead_still(repository, leftover).await? {
             info!(%id, "a backup that was taken for killed is at work, or has ended");
+            swept.alive.push(id.clone());
             continue;
         }
         swept.uploads_aborted += abort_uploads(repository, leftover).await?;
@@ -438,14 +441,18 @@ mod tests {
         assert_eq!(leftovers.len(), 1);
         // It tells of an upload, and so puts its sign anew.
         let key = repository.layout.backup_info(&id);
+        let alive = Swept {
+            alive: vec![id.clone()],
+            ..Swept::default()
+        };
         heartbeat.record().beginning(&key).await.unwrap();
         let swept = run(&repository, &leftovers).await.unwrap();
-        assert_eq!(swept, Swept::default());
+        assert_eq!(swept, alive);
         assert_eq!(status(&repository, &id).await.0, BackupStatus::Started);
         heartbeat.stop().await;
         // And one that has ended since has nothing to be cleared.
         let swept = run(&repository, &leftovers).await.unwrap();
-        assert_eq!(swept, Swept::default());
+        assert_eq!(swept, alive);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ mod entry;
 pub mod error;
 mod file;
 mod last;
+mod own_wal;
 mod prepare;
 mod record;
 mod run;

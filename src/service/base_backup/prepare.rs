@@ -19,6 +19,9 @@ use crate::postgres::datadir::{DataDirectory, DataDirectoryError, check_tablespa
 use crate::postgres::facts::{ArchiveMode, ControlState, ServerSettings};
 use crate::service::base_backup::error::BackupError;
 
+/// How often the server and its control file are compared: a checkpoint may end in between.
+const CHECKPOINTS_MAX: usize = 4;
+
 /// How often a control file is read again that was being written.
 const CONTROL_TRIES: u32 = 20;
 const CONTROL_PAUSE: Duration = Duration::from_millis(20);
@@ -110,16 +113,25 @@ impl Prepared {
     /// A standby of it, or a copy, has the same identity, and on another host often the same place.
     /// Its pages may be older than the log that a recovery from this backup would replay onto them.
     pub(super) async fn check_directory(&self, begin: Lsn) -> Result<(), BackupError> {
-        let control = control_of(self.data.root()).await?;
-        if control.is_of_running(self.is_standby, begin) {
-            return Ok(());
+        let mut tries_left = CHECKPOINTS_MAX;
+        loop {
+            let here = control_of(self.data.root()).await?;
+            let told = self.server.control().await?;
+            // One that runs as well, such as a clone, can be ahead of the server.
+            let is_same = told.redo_lsn == here.redo_lsn && told.timeline == here.timeline;
+            if is_same && here.is_of_running(self.is_standby, begin) {
+                return Ok(());
+            }
+            tries_left -= 1;
+            if is_same || tries_left == 0 {
+                return Err(BackupError::OtherServer {
+                    path: self.data.root().to_owned(),
+                    state: here.state,
+                    redo: here.redo_lsn,
+                    begin,
+                });
+            }
         }
-        Err(BackupError::OtherServer {
-            path: self.data.root().to_owned(),
-            state: control.state,
-            redo: control.redo_lsn,
-            begin,
-        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::barman::repository::Repository;
 use crate::domain::lsn::Lsn;
@@ -19,6 +19,7 @@ use crate::pgfile::history;
 use crate::pgfile::manifest::WalRange;
 use crate::postgres::datadir::DataDirectoryError;
 use crate::service::base_backup::error::BackupError;
+use crate::service::base_backup::own_wal;
 use crate::service::wal_state::PgWal;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -156,6 +157,10 @@ impl WalWait<'_> {
                 return Ok(());
             };
             if begun.elapsed() >= self.timeout {
+                if missing.is_empty() && self.is_own(&refused).await? {
+                    warn!(segment = %first, "the archiver did not succeed, but the archive has these very bytes");
+                    return Ok(());
+                }
                 return Err(self.given_up(missing, refused));
             }
             if told.is_none_or(|told: Instant| told.elapsed() >= TELL_INTERVAL) {
@@ -185,6 +190,19 @@ impl WalWait<'_> {
             waited,
             is_standby: self.is_standby,
         }
+    }
+
+    /// Whether the archive has the server's own bytes of these segments.
+    async fn is_own(&self, segments: &[SegmentName]) -> Result<bool, BackupError> {
+        let Some(pg_wal) = &self.archiver else {
+            return Ok(false);
+        };
+        for segment in segments {
+            if !own_wal::is_archived(self.repository, pg_wal.folder(), *segment).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What the server's archiver still has to archive of the segments needed.
@@ -374,14 +392,18 @@ mod tests {
             start: lsn(3, 0x28),
             end: lsn(3, 0x138),
         };
-        for (files, is_primary, is_enough) in [
-            (&[][..], true, true),
-            (&["000000010000000000000003.done"], true, true),
-            (&["000000010000000000000003.ready"], true, false),
+        let (own, others) = ("of whomever", "of another");
+        for (files, is_primary, bytes_here, is_enough) in [
+            (&[][..], true, others, true),
+            (&["000000010000000000000003.done"], true, others, true),
+            (&["000000010000000000000003.ready"], true, others, false),
+            // It fails for another reason.
+            (&["000000010000000000000003.ready"], true, own, true),
             // What comes after the backup may be on its way.
-            (&["000000010000000000000004.ready"], true, true),
-            (&["000000010000000000000003.ready"], false, true),
+            (&["000000010000000000000004.ready"], true, others, true),
+            (&["000000010000000000000003.ready"], false, others, true),
         ] {
+            std::fs::write(home.path().join(name), bytes_here).unwrap();
             for file in files {
                 std::fs::write(status.join(file), "").unwrap();
             }

@@ -20,7 +20,7 @@ use crate::service::wal_archive::error::ArchiveError;
 use crate::service::wal_archive::file::WalFile;
 use crate::service::wal_archive::turn::Turn;
 use crate::service::wal_archive::whole::{
-    Wants, Whole, can_be_shared, compress_into, compress_whole,
+    Wants, Whole, compress_into, compress_whole, threads_of_use,
 };
 use crate::store::parts::PartPool;
 use crate::store::upload::{ArchiveUpload, Unobserved, UploadOptions};
@@ -99,8 +99,8 @@ impl Bodies {
         turn.to_compress().await;
         let mut memory = self.reserve(mib(file.size) + 1).await;
         turn.has_memory();
-        let is_shared = can_be_shared(file.size, compression, wants_digest);
-        let threads = self.take_threads(is_shared).await;
+        let threads_max = threads_of_use(file.size, compression, wants_digest);
+        let threads = self.take_threads(threads_max).await;
         let (path, size) = (file.path.clone(), file.size);
         let wants = Wants {
             digest: wants_digest,
@@ -170,13 +170,15 @@ impl Bodies {
         outcome
     }
 
-    /// A thread to compress on, and where they are of use those beside it that nobody has.
-    async fn take_threads(&self, is_shared: bool) -> OwnedSemaphorePermit {
+    /// A thread to compress on, and of those that nobody has so many that they are `count_max`.
+    async fn take_threads(&self, count_max: usize) -> OwnedSemaphorePermit {
         let mut taken = Arc::clone(&self.threads)
             .acquire_owned()
             .await
             .expect("the semaphore is never closed");
-        while is_shared && let Ok(free) = Arc::clone(&self.threads).try_acquire_owned() {
+        while taken.num_permits() < count_max
+            && let Ok(free) = Arc::clone(&self.threads).try_acquire_owned()
+        {
             taken.merge(free);
         }
         taken

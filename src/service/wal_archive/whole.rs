@@ -102,9 +102,12 @@ impl Write for Handing {
     }
 }
 
-/// Whether more threads than one are of use for such a file. Its digest needs it in order.
-pub(super) fn can_be_shared(size: u64, compression: Compression, wants_digest: bool) -> bool {
-    can_be_joined(compression.codec) && size > PIECE_BYTES && !wants_digest
+/// How many threads are of use for such a file. Its digest needs it in order.
+pub(super) fn threads_of_use(size: u64, compression: Compression, wants_digest: bool) -> usize {
+    if !can_be_joined(compression.codec) || wants_digest {
+        return 1;
+    }
+    usize::try_from(size.div_ceil(PIECE_BYTES)).unwrap_or(1)
 }
 
 /// Compresses the file of `size` bytes, unless `stop` is set meanwhile.
@@ -116,11 +119,13 @@ pub(super) fn compress_whole(
 ) -> io::Result<Whole> {
     let length = usize::try_from(size).map_err(io::Error::other)?;
     let assembly = Assembly::new(length, wants);
-    let is_shared = wants.threads > 1 && can_be_shared(size, compression, wants.digest);
+    let threads = wants
+        .threads
+        .min(threads_of_use(size, compression, wants.digest));
     if compression.codec == Codec::None {
         as_it_is(path, length, wants, stop)
-    } else if is_shared {
-        in_pieces((path, size), compression, (wants.threads, assembly), stop)
+    } else if threads > 1 {
+        in_pieces((path, size), compression, (threads, assembly), stop)
     } else {
         in_one((path, size), compression, (wants.digest, assembly), stop)
     }
@@ -153,13 +158,22 @@ fn in_one(
 ) -> io::Result<Whole> {
     let digest = thread::scope(|scope| {
         let (sender, chunks) = mpsc::channel();
-        let compressing = scope.spawn(move || {
+        let work = move || {
             let chunk = Vec::with_capacity(READ_BYTES);
             let sink = Handing { chunk, sender };
             let (mut sink, digest) = compress_into(file, compression, wants_digest, (sink, stop))?;
             sink.hand_on()?;
             Ok::<_, io::Error>(digest)
-        });
+        };
+        let Ok(compressing) = thread::Builder::new().spawn_scoped(scope, work.clone()) else {
+            // The system gives no thread: first the one, then the other.
+            let digest = work()?;
+            for chunk in chunks {
+                assembly.push(&chunk);
+            }
+            return Ok(digest);
+        };
+        drop(work);
         for chunk in chunks {
             assembly.push(&chunk);
         }
@@ -180,27 +194,35 @@ fn in_pieces(
     let (mut joiner, header) = Joiner::begin(compression)?;
     assembly.push(&header);
     let first_free = AtomicU64::new(0);
+    let work = |sender: mpsc::Sender<_>| {
+        loop {
+            let number = first_free.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                break;
+            }
+            let begin = number * PIECE_BYTES;
+            let range = begin..size.min(begin + PIECE_BYTES);
+            let piece = piece(&source, range, compression, stop);
+            if sender.send((number, piece)).is_err() {
+                // Another piece failed, and nobody listens any more.
+                break;
+            }
+        }
+    };
     thread::scope(|scope| {
         let (sender, made) = mpsc::channel();
-        for _ in 0..threads.min(usize::try_from(count).unwrap_or(threads)) {
-            let (sender, first_free, source) = (sender.clone(), &first_free, &source);
-            scope.spawn(move || {
-                loop {
-                    let number = first_free.fetch_add(1, Ordering::Relaxed);
-                    if number >= count {
-                        break;
-                    }
-                    let begin = number * PIECE_BYTES;
-                    let range = begin..size.min(begin + PIECE_BYTES);
-                    let piece = piece(source, range, compression, stop);
-                    if sender.send((number, piece)).is_err() {
-                        // Another piece failed, and nobody listens any more.
-                        break;
-                    }
-                }
-            });
+        let mut is_shared = false;
+        for _ in 0..threads {
+            let theirs = sender.clone();
+            let started = thread::Builder::new().spawn_scoped(scope, || work(theirs));
+            is_shared |= started.is_ok();
         }
-        drop(sender);
+        if is_shared {
+            drop(sender);
+        } else {
+            // The system gives no thread: first all pieces, then all of the joining.
+            work(sender);
+        }
         let mut waiting = BTreeMap::new();
         let mut next = 0;
         for (number, piece) in made {
@@ -250,15 +272,15 @@ fn as_it_is(path: &Path, length: usize, wants: Wants, stop: &AtomicBool) -> io::
     let mut digest = wants.digest.then(Blake3::new);
     let sha256 = thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel::<&[u8]>();
-        let hashing = wants.sha256.then(|| {
-            scope.spawn(move || {
-                let mut sha256 = Sha256::new();
-                for stretch in receiver {
-                    sha256.update(stretch);
-                }
-                sha256.finish_hex()
-            })
-        });
+        let hash = move || {
+            let mut sha256 = Sha256::new();
+            for stretch in receiver {
+                sha256.update(stretch);
+            }
+            sha256.finish_hex()
+        };
+        let spawn = || thread::Builder::new().spawn_scoped(scope, hash).ok();
+        let hashing = wants.sha256.then(spawn).flatten();
         file::read_into(path, &mut bytes, stop, |stretch| {
             // Fails only where nobody takes the SHA-256.
             let _ = sender.send(stretch);
