@@ -1,8 +1,8 @@
 //! The log after a backup on the way to the target, looked at before anything is restored.
 //!
-//! A server that meets a gap has recovered for hours. With a target it stops there; without one it
-//! takes the gap for the end of the log and promotes, and all that lies behind is lost to it. Not here:
-//! the log that makes the backup consistent (`needed_wal`).
+//! A server that meets a gap has recovered for hours. With a target it stops there; without one, or
+//! before PostgreSQL 13, it takes the gap for the end of the log and promotes, and all that lies
+//! behind is lost to it. Not here: the log that makes the backup consistent (`needed_wal`).
 
 use std::iter::successors;
 use std::pin::pin;
@@ -28,6 +28,9 @@ const CLOCKS_APART_MAX: TimeDelta = TimeDelta::hours(1);
 /// So many segments may be sent ahead of one that is still on its way: what a server that died has
 /// left behind such a gap it had not handed over.
 const SENT_AHEAD_MAX: u64 = 64;
+
+/// The first version that fails where recovery ends short of its target.
+const TARGET_BINDS_MIN: u32 = 130_000;
 
 /// Where recovery begins, and along which line it goes.
 pub(crate) struct Way<'a> {
@@ -107,8 +110,9 @@ impl Way<'_> {
                 named(&gap.missing)
             ))),
             (_, Some(gap), None) => Ok(Some(format!(
-                "The archive lacks {}: should the target lie behind that, recovery does not reach it.",
-                named(&gap.missing)
+                "The archive lacks {}: should the target lie behind that, recovery does not reach it{}.",
+                named(&gap.missing),
+                self.and_then()
             ))),
             (_, None, Some(newest_put)) => Err(RestoreError::TargetAfterArchive {
                 target: target.clone(),
@@ -117,6 +121,16 @@ impl Way<'_> {
                 newest_put,
             }),
             (_, None, None) => Ok(None),
+        }
+    }
+
+    /// What a server does, beyond not reaching its target: those of 12 take any end for the target.
+    fn and_then(&self) -> &'static str {
+        match self.backup.version {
+            Some(version) if version < TARGET_BINDS_MIN => {
+                ", and the server promotes before the gap as if it had"
+            }
+            _ => "",
         }
     }
 

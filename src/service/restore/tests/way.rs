@@ -384,3 +384,19 @@ async fn the_segment_that_a_backup_ends_in_may_be_the_next_timelines_or_unfinish
         }
     }
 }
+
+/// Before 13 a recovery that ends short of its target is none that failed.
+#[tokio::test]
+async fn a_warning_of_a_gap_tells_what_the_servers_version_does_there() {
+    for (version, promotes) in [("120020", true), ("130000", false)] {
+        let bed = bed_with(segments(1, [5, 7])).await;
+        bed.put_record(&format!("version={version}\n")).await;
+        let warning = told(&bed, Target::Xid(900)).await.unwrap();
+        assert!(warning.contains(&segment(1, 6)), "{warning}");
+        assert_eq!(
+            warning.contains("promotes"),
+            promotes,
+            "{version}: {warning}"
+        );
+    }
+}
