@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::codec::Compression;
 use crate::service::wal_archive::error::ArchiveError;
 use crate::service::wal_archive::file::WalFile;
+use crate::service::wal_archive::store::PutWay;
 use crate::service::wal_archive::turn::Turn;
 use crate::service::wal_archive::whole::{
     Wants, Whole, compress_into, compress_whole, threads_of_use,
@@ -93,17 +94,18 @@ impl Bodies {
         &self,
         file: &WalFile,
         compression: Compression,
-        wants_digest: bool,
+        way: PutWay,
         turn: &Turn,
     ) -> Result<Body, ArchiveError> {
         turn.to_compress().await;
         let mut memory = self.reserve(mib(file.size) + 1).await;
         turn.has_memory();
-        let threads_max = threads_of_use(file.size, compression, wants_digest);
-        let threads = self.take_threads(threads_max).await;
+        let threads_max = threads_of_use(file.size, compression.codec);
+        let threads = self.take_threads(if way.is_alone { threads_max } else { 1 });
+        let threads = threads.await;
         let (path, size) = (file.path.clone(), file.size);
         let wants = Wants {
-            digest: wants_digest,
+            digest: way.wants_digest,
             sha256: self.wants_sha256,
             threads: threads.num_permits(),
         };

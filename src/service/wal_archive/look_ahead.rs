@@ -37,18 +37,19 @@ impl Archiver {
         same_name: Vec<contents::Archived>,
     ) -> Result<Archived, ArchiveError> {
         let (turn, turn_ahead) = Turn::new();
+        let names = self.names_ahead(run, file.name).await;
+        let is_alone = names.is_empty();
         let asked = async {
             let way = PutWay {
                 absence: self.steps(run, file).absence,
                 is_conditional: is_conditional(run),
                 wants_digest: false,
+                is_alone,
             };
             self.store_file(file, &same_name, way, &turn).await
         };
         let mut asked = std::pin::pin!(asked);
-        let mut ahead: FuturesUnordered<_> = self
-            .names_ahead(run, file.name)
-            .await
+        let mut ahead: FuturesUnordered<_> = names
             .into_iter()
             .map(|name| self.archive_ahead(run, name, &turn_ahead))
             .collect();
@@ -132,6 +133,7 @@ impl Archiver {
             absence,
             is_conditional: is_conditional(run),
             wants_digest: true,
+            is_alone: false,
         };
         let stored = self.store_file(&file, &same_name, way, turn).await?;
         let Some(blake3) = stored.digest else {

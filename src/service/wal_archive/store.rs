@@ -42,6 +42,8 @@ pub(super) struct PutWay {
     pub(super) is_conditional: bool,
     /// Whether the digest of the file is wanted.
     pub(super) wants_digest: bool,
+    /// Whether no other file is archived at the same time, so that all threads are its own.
+    pub(super) is_alone: bool,
 }
 
 impl Archiver {
@@ -144,10 +146,7 @@ impl Archiver {
     ) -> Result<Option<String>, ArchiveError> {
         if kept.is_none() {
             let compression = self.options.compression;
-            let body = self
-                .bodies
-                .whole(file, compression, way.wants_digest, turn)
-                .await?;
+            let body = self.bodies.whole(file, compression, way, turn).await?;
             *kept = Some(body);
         }
         let Some(body) = kept else { return Ok(None) };

@@ -26,7 +26,7 @@ const PIECE_BYTES: u64 = 2 << 20;
 /// What a body is to be, besides its bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wants {
-    /// The digest of the file.
+    /// The digest of the file, for which one thread must see all of it.
     pub(super) digest: bool,
     /// The SHA-256 of the bytes as stored.
     pub(super) sha256: bool,
@@ -102,12 +102,13 @@ impl Write for Handing {
     }
 }
 
-/// How many threads are of use for such a file. Its digest needs it in order.
-pub(super) fn threads_of_use(size: u64, compression: Compression, wants_digest: bool) -> usize {
-    if !can_be_joined(compression.codec) || wants_digest {
-        return 1;
+/// How many threads are of use for such a file.
+pub(super) fn threads_of_use(size: u64, codec: Codec) -> usize {
+    if can_be_joined(codec) {
+        usize::try_from(size.div_ceil(PIECE_BYTES)).unwrap_or(1)
+    } else {
+        1
     }
-    usize::try_from(size.div_ceil(PIECE_BYTES)).unwrap_or(1)
 }
 
 /// Compresses the file of `size` bytes, unless `stop` is set meanwhile.
@@ -119,12 +120,10 @@ pub(super) fn compress_whole(
 ) -> io::Result<Whole> {
     let length = usize::try_from(size).map_err(io::Error::other)?;
     let assembly = Assembly::new(length, wants);
-    let threads = wants
-        .threads
-        .min(threads_of_use(size, compression, wants.digest));
+    let threads = wants.threads.min(threads_of_use(size, compression.codec));
     if compression.codec == Codec::None {
         as_it_is(path, length, wants, stop)
-    } else if threads > 1 {
+    } else if threads > 1 && !wants.digest {
         in_pieces((path, size), compression, (threads, assembly), stop)
     } else {
         in_one((path, size), compression, (wants.digest, assembly), stop)
