@@ -23,6 +23,9 @@ const ZSTD_HASH_LOG_MAX: u32 = 22;
 /// The highest zstd level that keeps within these by itself.
 const ZSTD_UNCAPPED_LEVEL_MAX: i32 = 19;
 
+/// What a thread of several compresses at a time.
+const ZSTD_JOB_BYTES: u32 = 1 << 20;
+
 /// What opens every stream of snappy's framing format.
 pub(super) const SNAPPY_IDENTIFIER: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 
@@ -91,6 +94,17 @@ impl<W: Write> Compressor<W> {
                 .checksum(ContentChecksum::NoChecksum)
                 .build(inner)?,
         )))
+    }
+
+    /// A compressor whose codec may use so many threads for its one frame: zstd alone can.
+    pub fn with_threads(inner: W, compression: Compression, threads: usize) -> io::Result<Self> {
+        if compression.codec != Codec::Zstd || threads < 2 {
+            return Self::new(inner, compression);
+        }
+        let mut encoder = zstd_encoder(inner, compression.level_or_default())?;
+        encoder.set_parameter(CParameter::JobSize(ZSTD_JOB_BYTES))?;
+        encoder.multithread(u32::try_from(threads).unwrap_or(u32::MAX))?;
+        Ok(Self(Encoder::Zstd(encoder)))
     }
 
     /// Writes the end of the stream and gives the inner writer back, which is not flushed.

@@ -150,8 +150,9 @@ impl Bodies {
         let (upload, writer) =
             ArchiveUpload::start(store, key, options, Arc::new(Unobserved), &cancel);
         let (path, size) = (file.path.clone(), file.size);
+        let wants = Wants::STREAM;
         let written = on_thread(move |stop| {
-            let (writer, _) = compress_into((&path, size), compression, false, (writer, stop))?;
+            let (writer, _) = compress_into((&path, size), compression, wants, (writer, stop))?;
             writer.finish()
         })
         .await;

@@ -34,6 +34,15 @@ pub(super) struct Wants {
     pub(super) threads: usize,
 }
 
+impl Wants {
+    /// Nothing besides the bytes, which may be put in parts while they come.
+    pub(super) const STREAM: Self = Self {
+        digest: false,
+        sha256: false,
+        threads: 1,
+    };
+}
+
 /// A file as it will be stored.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Whole {
@@ -104,7 +113,7 @@ impl Write for Handing {
 
 /// How many threads are of use for such a file.
 pub(super) fn threads_of_use(size: u64, codec: Codec) -> usize {
-    if can_be_joined(codec) {
+    if can_be_joined(codec) || codec == Codec::Zstd {
         usize::try_from(size.div_ceil(PIECE_BYTES)).unwrap_or(1)
     } else {
         1
@@ -119,14 +128,22 @@ pub(super) fn compress_whole(
     stop: &AtomicBool,
 ) -> io::Result<Whole> {
     let length = usize::try_from(size).map_err(io::Error::other)?;
-    let assembly = Assembly::new(length, wants);
     let threads = wants.threads.min(threads_of_use(size, compression.codec));
     if compression.codec == Codec::None {
         as_it_is(path, length, wants, stop)
-    } else if threads > 1 && !wants.digest {
-        in_pieces((path, size), compression, (threads, assembly), stop)
+    } else if threads > 1 && can_be_joined(compression.codec) && !wants.digest {
+        let parts = (threads, Assembly::new(length, wants));
+        in_pieces((path, size), compression, parts, stop)
     } else {
-        in_one((path, size), compression, (wants.digest, assembly), stop)
+        let by = |threads| {
+            let parts = (Wants { threads, ..wants }, Assembly::new(length, wants));
+            in_one((path, size), compression, parts, stop)
+        };
+        match by(threads) {
+            // zstd fails where the system gives it no thread.
+            Err(_) if threads > 1 && !stop.load(Ordering::Relaxed) => by(1),
+            outcome => outcome,
+        }
     }
 }
 
@@ -134,11 +151,11 @@ pub(super) fn compress_whole(
 pub(super) fn compress_into<W: Write>(
     (path, size): (&Path, u64),
     compression: Compression,
-    wants_digest: bool,
+    wants: Wants,
     (sink, stop): (W, &AtomicBool),
 ) -> io::Result<(W, Option<String>)> {
-    let mut hasher = wants_digest.then(Blake3::new);
-    let mut compressor = Compressor::new(sink, compression)?;
+    let mut hasher = wants.digest.then(Blake3::new);
+    let mut compressor = Compressor::with_threads(sink, compression, wants.threads)?;
     file::read_chunks(path, size, stop, |chunk| {
         if let Some(hasher) = &mut hasher {
             hasher.update(chunk);
@@ -152,7 +169,7 @@ pub(super) fn compress_into<W: Write>(
 fn in_one(
     file: (&Path, u64),
     compression: Compression,
-    (wants_digest, mut assembly): (bool, Assembly),
+    (wants, mut assembly): (Wants, Assembly),
     stop: &AtomicBool,
 ) -> io::Result<Whole> {
     let digest = thread::scope(|scope| {
@@ -160,7 +177,7 @@ fn in_one(
         let work = move || {
             let chunk = Vec::with_capacity(READ_BYTES);
             let sink = Handing { chunk, sender };
-            let (mut sink, digest) = compress_into(file, compression, wants_digest, (sink, stop))?;
+            let (mut sink, digest) = compress_into(file, compression, wants, (sink, stop))?;
             sink.hand_on()?;
             Ok::<_, io::Error>(digest)
         };
