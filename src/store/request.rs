@@ -5,8 +5,11 @@
 use std::error::Error;
 use std::fmt;
 
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+
 use super::error::{StoreError, StoreErrorKind};
-use super::http::HttpError;
+use super::http::{HttpError, ResponseBody};
 
 /// One request, for its error.
 #[derive(Debug, Clone)]
@@ -51,6 +54,15 @@ impl Request {
     /// The error of a request that has no answer, or not a whole one.
     pub(super) fn unanswered(&self, error: HttpError) -> StoreError {
         self.caused(error.kind, error)
+    }
+
+    /// The bytes of an answer's body as they arrive, a failure being one of this request.
+    pub(super) fn chunks(
+        self,
+        body: ResponseBody,
+    ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static {
+        let named = move |chunk: Result<Bytes, HttpError>| chunk.map_err(|e| self.unanswered(e));
+        body.chunks().map(named)
     }
 
     /// An error of this request that has this cause, such as what the service answered.

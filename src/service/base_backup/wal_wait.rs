@@ -132,7 +132,7 @@ pub(super) struct WalWait<'a> {
     /// Whether the server is a standby, for the hint.
     pub is_standby: bool,
     /// The server's own log, where its archiver alone puts it: then what lies in the archive
-    /// counts once the archiver has succeeded with it. Until then it may be other bytes, refused.
+    /// counts once the archiver has succeeded with it, or is seen to be these very bytes.
     pub archiver: Option<PgWal>,
 }
 

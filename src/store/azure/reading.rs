@@ -57,7 +57,7 @@ impl AzureStore {
         }
         Ok(ObjectBody {
             meta: meta(key, size, &head.headers),
-            chunks: exactly(wanted, request.clone(), body.chunks_for(request)),
+            chunks: exactly(wanted, request.clone(), request.chunks(body)),
         })
     }
 }

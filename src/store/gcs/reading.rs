@@ -58,7 +58,7 @@ impl GcsStore {
         }
         Ok(ObjectBody {
             meta,
-            chunks: exactly(wanted, request.clone(), body.chunks_for(request)),
+            chunks: exactly(wanted, request.clone(), request.chunks(body)),
         })
     }
 

@@ -2,13 +2,11 @@
 
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
 use http_body_util::BodyExt;
 
 use super::error::HttpError;
-use crate::store::error::StoreError;
-use crate::store::request::Request;
 
 /// Bytes still to come.
 #[derive(Debug)]
@@ -20,7 +18,7 @@ impl ResponseBody {
     }
 
     /// The bytes as they arrive, in order. A body cut short ends in an error.
-    fn chunks(self) -> BoxStream<'static, Result<Bytes, HttpError>> {
+    pub(in crate::store) fn chunks(self) -> BoxStream<'static, Result<Bytes, HttpError>> {
         let frames = futures::stream::unfold(self.0, |mut body| async {
             let frame = body.frame().await?;
             Some((frame, body))
@@ -34,15 +32,6 @@ impl ResponseBody {
                 }
             })
             .boxed()
-    }
-
-    /// The bytes as they arrive, a failure being one of this request.
-    pub(in crate::store) fn chunks_for(
-        self,
-        request: Request,
-    ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static {
-        let named = move |chunk: Result<Bytes, HttpError>| chunk.map_err(|e| request.unanswered(e));
-        self.chunks().map(named)
     }
 
     /// The whole body, if it has at most `bytes_max` bytes.
