@@ -22,6 +22,7 @@
 //! | [`postgres`] | the live server and its data directory | `domain`, `pgfile` |
 //! | [`config`] | the ObjectStore manifest, raw to validated | `domain`, `codec`, `store` |
 //! | [`service`] | the use cases | everything above |
+//! | [`cnpgi`] | the protocol of CloudNativePG's plugins, generated | nothing of ours |
 //! | [`cli`] | arguments, one file per command, output | everything above |
 //!
 //! `tests/tidy.rs` holds this table. Everything may import [`fault`]; only what acts reads [`clock`].
@@ -45,6 +46,7 @@
 pub mod barman;
 pub mod cli;
 pub mod clock;
+pub mod cnpgi;
 pub mod codec;
 pub mod config;
 pub mod domain;

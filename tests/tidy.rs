@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Which modules of ours a layer may import. `fault` and `clock` import nothing; everything but
 /// the pure layers may import both, and the pure layers may import `fault`.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("fault", &[]),
     ("clock", &[]),
     ("domain", &["fault"]),
@@ -28,6 +28,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
             "fault", "clock", "domain", "pgfile", "codec", "store", "barman", "postgres", "config",
         ],
     ),
+    ("cnpgi", &[]),
     (
         "cli",
         &[

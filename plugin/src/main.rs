@@ -1,4 +1,4 @@
-//! The CloudNativePG side of Cellarman: a skeleton that prints its version.
+//! The program `cellarman-plugin`: everything is in the library of the same name.
 
 fn main() {
     #[expect(clippy::print_stdout, reason = "printing the version is all it does")]

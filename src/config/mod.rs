@@ -18,7 +18,7 @@ mod place;
 mod secrets;
 mod validate;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use url::Url;
 
@@ -127,6 +127,18 @@ pub fn load(
         Source::File(path) => validate::file(path, env),
         Source::Url { url, endpoint_url } => from_url(url, endpoint_url.as_deref(), env),
     }
+}
+
+/// Validates an ObjectStore that is at hand, with the Secrets it names among `documents`.
+///
+/// `origin` names it in errors. A field that is not known is a warning here: who keeps the
+/// manifest may be newer than this program.
+pub fn from_documents(
+    origin: &Path,
+    documents: &[serde_norway::Value],
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, ConfigError> {
+    validate::documents(origin, documents, env)
 }
 
 fn from_url(

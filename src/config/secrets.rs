@@ -25,6 +25,8 @@ pub(super) struct Secrets<'a> {
     pub(super) documents: &'a [Value],
     /// The manifest's namespace, if it names one.
     pub(super) namespace: Option<&'a str>,
+    /// Whether the files beside the manifest's are looked into.
+    pub(super) looks_beside: bool,
     /// What the user should know, as full sentences.
     pub(super) warnings: Vec<String>,
 }
@@ -115,7 +117,12 @@ impl Secrets<'_> {
             return Ok(secret);
         }
         let mut searched = vec![self.path.display().to_string()];
-        for path in siblings(self.path) {
+        let beside = if self.looks_beside {
+            siblings(self.path)
+        } else {
+            Vec::new()
+        };
+        for path in beside {
             match documents_of_file(&path) {
                 Ok(documents) => {
                     if let Some(secret) = self.among(&documents, &selector.name) {

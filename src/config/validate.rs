@@ -35,22 +35,21 @@ pub(super) fn file(path: &Path, env: Lookup<'_>) -> Result<Settings, ConfigError
     })?;
     let documents = secrets::documents_of_text(path, &text)?;
     let object_store = document::object_store(path, &text, &documents)?;
-    let metadata = object_store.metadata.as_ref();
-    let mut validator = Validator {
-        path,
-        env,
-        secrets: Secrets {
-            path,
-            documents: &documents,
-            namespace: metadata.and_then(|metadata| metadata.get("namespace")?.as_str()),
-            warnings: Vec::new(),
-        },
-        warnings: Vec::new(),
-    };
-    let mut settings = validator.settings(&object_store)?;
-    settings.warnings = validator.warnings;
-    settings.warnings.append(&mut validator.secrets.warnings);
-    Ok(settings)
+    let mut validator = Validator::new(path, &documents, env, &object_store);
+    validator.secrets.looks_beside = true;
+    validator.finish(&object_store)
+}
+
+/// Reads a manifest among documents that are at hand.
+pub(super) fn documents(
+    origin: &Path,
+    documents: &[serde_norway::Value],
+    env: Lookup<'_>,
+) -> Result<Settings, ConfigError> {
+    let (object_store, unknown) = document::lenient_object_store(origin, documents)?;
+    let mut validator = Validator::new(origin, documents, env, &object_store);
+    validator.warnings.extend(unknown);
+    validator.finish(&object_store)
 }
 
 pub(super) struct Validator<'a> {
@@ -60,7 +59,35 @@ pub(super) struct Validator<'a> {
     pub(super) warnings: Vec<String>,
 }
 
-impl Validator<'_> {
+impl<'a> Validator<'a> {
+    fn new(
+        path: &'a Path,
+        documents: &'a [serde_norway::Value],
+        env: Lookup<'a>,
+        object_store: &'a ObjectStore,
+    ) -> Self {
+        let metadata = object_store.metadata.as_ref();
+        Self {
+            path,
+            env,
+            secrets: Secrets {
+                path,
+                documents,
+                namespace: metadata.and_then(|metadata| metadata.get("namespace")?.as_str()),
+                looks_beside: false,
+                warnings: Vec::new(),
+            },
+            warnings: Vec::new(),
+        }
+    }
+
+    fn finish(mut self, object_store: &ObjectStore) -> Result<Settings, ConfigError> {
+        let mut settings = self.settings(object_store)?;
+        settings.warnings = self.warnings;
+        settings.warnings.append(&mut self.secrets.warnings);
+        Ok(settings)
+    }
+
     pub(super) fn refuse(
         &self,
         field: &str,
