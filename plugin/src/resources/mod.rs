@@ -163,10 +163,9 @@ impl ResourceError {
 impl Fault for ResourceError {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotFound { .. } => Kind::Config,
+            Self::NotFound { .. } | Self::Unreadable { .. } => Kind::Config,
             Self::Denied { .. } => Kind::Denied,
             Self::Unreachable { .. } => Kind::Unreachable,
-            Self::Unreadable { .. } => Kind::Config,
             Self::Rejected { .. } => Kind::Conflict,
         }
     }
