@@ -295,11 +295,11 @@ mod tests {
 
     const PLUGIN: &str = "barman-cloud.cloudnative-pg.io";
 
-    fn archive(object_store: &str, server: &str) -> Option<ArchiveRef> {
-        Some(ArchiveRef {
+    fn archive(object_store: &str, server: &str) -> ArchiveRef {
+        ArchiveRef {
             object_store: object_store.to_owned(),
             server: server.to_owned(),
-        })
+        }
     }
 
     fn check(spec: &str, expected: &Archives) {
@@ -321,8 +321,8 @@ mod tests {
                 "bootstrap": {{"recovery": {{"source": "origin"}}}}, "replica": {{"source": "other"}}, {external}}}"#
             ),
             &Archives {
-                own: archive("a", "pg"),
-                recovery: archive("b", "old"),
+                own: Some(archive("a", "pg")),
+                recovery: Some(archive("b", "old")),
                 replica_source: None,
             },
         );
@@ -331,7 +331,7 @@ mod tests {
                 r#"{{"plugins": null, "replica": {{"enabled": false, "source": "origin"}}, {external}}}"#
             ),
             &Archives {
-                replica_source: archive("b", "old"),
+                replica_source: Some(archive("b", "old")),
                 ..Archives::default()
             },
         );
@@ -345,7 +345,7 @@ mod tests {
                 "parameters": {{"barmanObjectName": "a", "serverName": "s"}}}}]}}"#
             ),
             &Archives {
-                own: archive("a", "pg"),
+                own: Some(archive("a", "pg")),
                 ..Archives::default()
             },
         );
@@ -354,9 +354,9 @@ mod tests {
     #[test]
     fn stores_are_listed_once_in_order() {
         let archives = Archives {
-            own: archive("b", "1"),
-            recovery: archive("a", "2"),
-            replica_source: archive("b", "3"),
+            own: Some(archive("b", "1")),
+            recovery: Some(archive("a", "2")),
+            replica_source: Some(archive("b", "3")),
         };
         assert_eq!(archives.object_stores(), ["a", "b"]);
     }
