@@ -3,6 +3,7 @@
 //! Everything lies in one namespace, that of the Cluster. Objects travel as raw JSON, so that
 //! fields of newer versions survive. Not here: what the objects mean.
 
+pub mod api;
 pub mod directory;
 pub mod kubernetes;
 
