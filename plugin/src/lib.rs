@@ -2,10 +2,20 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`cluster`] | pure: what matters of a Cluster |
-//! | [`operator`] | what the operator's side decides, and serving it |
+//! | [`program`], [`arguments`], [`logging`], [`healthcheck`] | the command line |
+//! | [`cluster`], [`object_store`] | pure: what matters of a Cluster and of an ObjectStore |
 //! | [`resources`] | manifests, secrets, status and events: Kubernetes or a directory |
+//! | [`grpc`] | what every gRPC server here shares |
+//! | [`instance`] | the sidecar of an instance or of a recovery job |
+//! | [`operator`] | what the operator's side decides, and serving it |
 
+pub mod arguments;
 pub mod cluster;
+pub mod grpc;
+pub mod healthcheck;
+pub mod instance;
+pub mod logging;
+pub mod object_store;
 pub mod operator;
+pub mod program;
 pub mod resources;

@@ -1,8 +1,7 @@
 //! The program `cellarman-plugin`: everything is in the library of the same name.
 
-fn main() {
-    #[expect(clippy::print_stdout, reason = "printing the version is all it does")]
-    {
-        println!("cellarman-plugin {}", env!("CARGO_PKG_VERSION"));
-    }
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cellarman_plugin::program::main()
 }

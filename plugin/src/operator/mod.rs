@@ -7,9 +7,11 @@
 //! | [`hooks`] | what happens before and after a reconciliation |
 //! | [`validation`] | what is wrong with a Cluster |
 //! | [`capabilities`] | what the operator's side can do |
+//! | [`arguments`] | what its command takes |
 //!
 //! Pure. Not here: serving any of it, and reading ObjectStores, Roles or Backups from anywhere.
 
+pub mod arguments;
 pub mod capabilities;
 pub mod hooks;
 pub mod lifecycle;

@@ -108,7 +108,7 @@ pub struct Condition {
 }
 
 /// How a request for an object fails.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ResourceError {
     /// There is no such object, and who keeps the objects said so.
     #[error("{object} is not in namespace {namespace}")]

@@ -1,0 +1,441 @@
+//! The archives that are open: each one's settings, store, and what works on it.
+//!
+//! An ObjectStore and its Secrets are looked at again when they are used and the last look is
+//! older than 10 s; what changed is opened anew. While the API is away, what is known goes on.
+//! Not here: which archive a call is about.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use cellarman::barman::layout::{Layout, ServerName, ServerNameError};
+use cellarman::barman::repository::Repository;
+use cellarman::config::error::ConfigError;
+use cellarman::config::{self, Settings};
+use cellarman::fault::{Fault, Kind, chain};
+use cellarman::service::wal_archive::{ArchiveOptions, Archiver};
+use cellarman::service::wal_restore::{RestoreOptions, Restorer};
+use cellarman::store::error::StoreError;
+use cellarman::store::open;
+use futures::future::join_all;
+use serde_json::{Value, json};
+use tokio::time;
+use tracing::{info, warn};
+
+use crate::cluster::ArchiveRef;
+use crate::object_store::{self, SecretKeyRef};
+use crate::resources::{ObjectKind, ObjectRef, ResourceError, Resources, SecretData};
+
+/// How long a look at the ObjectStore and its Secrets serves.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// How long the API may take where something is known already.
+const PATIENCE_WITH_KNOWN: Duration = Duration::from_secs(2);
+
+/// How many archives are kept open: a cluster names three, and backups may name others.
+const OPEN_MAX: usize = 16;
+
+/// Where the certificates of ObjectStores are mounted.
+const CERTIFICATES: &str = "/barman-certificates";
+
+/// An archive that is open.
+#[derive(Debug)]
+pub struct OpenArchive {
+    /// Which one.
+    pub reference: ArchiveRef,
+    /// The ObjectStore as it was read, without its status.
+    pub object_store: Value,
+    /// Its settings.
+    pub settings: Settings,
+    /// The server's part of the store.
+    pub repository: Repository,
+    /// Archives WAL there.
+    pub archiver: Archiver,
+    /// Restores WAL from there.
+    pub restorer: Restorer,
+}
+
+/// An archive that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// An object cannot be had. The cause is in the text, for it goes first.
+    #[error("{cause} ({named_by} names it)")]
+    Object {
+        /// The field that names the object.
+        named_by: String,
+        /// Why.
+        cause: ResourceError,
+    },
+    /// The settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
+    /// The server's name cannot be one.
+    #[error("serverName {name:?} cannot be used")]
+    Server {
+        /// The name.
+        name: String,
+        /// Why.
+        source: ServerNameError,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl OpenError {
+    /// Whether it may be otherwise in a moment, without anybody's doing: the rights of a new
+    /// cluster's account come a little later than its Pods.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Object { .. } | Self::Settings(ConfigError::SecretMissing { .. })
+        )
+    }
+}
+
+impl Fault for OpenError {
+    fn kind(&self) -> Kind {
+        match self {
+            // A right that is missing here is a Role that is not there yet.
+            Self::Object {
+                cause: ResourceError::Denied { .. },
+                ..
+            }
+            | Self::Server { .. } => Kind::Config,
+            Self::Object { cause, .. } => cause.kind(),
+            Self::Settings(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Object { cause, .. } => cause.hint(),
+            Self::Settings(ConfigError::SecretMissing { secret, .. }) => {
+                format!("Create the Secret {secret} in the Cluster's namespace.")
+            }
+            Self::Settings(error) => error.hint(),
+            Self::Server { .. } => "Correct the parameter serverName of the plugin.".to_owned(),
+            Self::Store(error) => error.hint(),
+        }
+    }
+}
+
+/// The archives that are open. Clones share them.
+#[derive(Clone)]
+pub struct ArchiveCache {
+    resources: Arc<dyn Resources>,
+    certificates: PathBuf,
+    entries: Arc<Mutex<HashMap<ArchiveRef, Entry>>>,
+}
+
+struct Entry {
+    archive: Arc<OpenArchive>,
+    /// Of the documents it was opened from.
+    digest: blake3::Hash,
+    looked_at: Instant,
+    /// Whether it was told that the API is away.
+    is_absence_told: bool,
+}
+
+/// An ObjectStore with the Secrets it names.
+struct Documents {
+    object_store: Value,
+    secrets: Vec<Value>,
+    /// Secrets that may not be read, by name.
+    denied: BTreeMap<String, (String, ResourceError)>,
+}
+
+impl fmt::Debug for ArchiveCache {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("ArchiveCache");
+        shown.field("resources", &self.resources);
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl ArchiveCache {
+    /// Nothing is open yet.
+    pub fn new(resources: Arc<dyn Resources>) -> Self {
+        Self {
+            resources,
+            certificates: PathBuf::from(CERTIFICATES),
+            entries: Arc::default(),
+        }
+    }
+
+    /// The archive, opened if need be. `named_by` is the field that names its ObjectStore.
+    pub async fn open(
+        &self,
+        archive: &ArchiveRef,
+        named_by: &str,
+    ) -> Result<Arc<OpenArchive>, OpenError> {
+        let known = match self.known(archive) {
+            Some((known, looked_at)) if looked_at.elapsed() < LOOK_AGAIN_AFTER => return Ok(known),
+            other => other.map(|(known, _)| known),
+        };
+        let documents = self.documents(&archive.object_store, named_by);
+        let documents = match &known {
+            Some(_) => time::timeout(PATIENCE_WITH_KNOWN, documents)
+                .await
+                .unwrap_or_else(|_| Err(no_answer(archive, named_by))),
+            None => documents.await,
+        };
+        let documents = match (documents, known) {
+            (Ok(documents), _) => documents,
+            (Err(error), Some(known)) if error.kind() == Kind::Unreachable => {
+                self.keep_known(archive, &error);
+                return Ok(known);
+            }
+            (Err(error), _) => return Err(error),
+        };
+        let digest = documents.digest();
+        if let Some(known) = self.confirm(archive, digest) {
+            return Ok(known);
+        }
+        let opened = Arc::new(self.open_documents(archive, documents).await?);
+        self.keep(archive, &opened, digest);
+        Ok(opened)
+    }
+
+    fn known(&self, archive: &ArchiveRef) -> Option<(Arc<OpenArchive>, Instant)> {
+        self.with_entries(|entries| {
+            let entry = entries.get(archive)?;
+            Some((Arc::clone(&entry.archive), entry.looked_at))
+        })
+    }
+
+    /// The known archive, when it was opened from the same documents.
+    fn confirm(&self, archive: &ArchiveRef, digest: blake3::Hash) -> Option<Arc<OpenArchive>> {
+        self.with_entries(|entries| {
+            let entry = entries.get_mut(archive)?;
+            if entry.digest != digest {
+                return None;
+            }
+            entry.looked_at = Instant::now();
+            entry.is_absence_told = false;
+            Some(Arc::clone(&entry.archive))
+        })
+    }
+
+    fn keep(&self, archive: &ArchiveRef, opened: &Arc<OpenArchive>, digest: blake3::Hash) {
+        info!(
+            object_store = archive.object_store,
+            server = archive.server,
+            url = opened.settings.destination.url,
+            "opened the archive"
+        );
+        for warning in &opened.settings.warnings {
+            warn!(object_store = archive.object_store, "{warning}");
+        }
+        self.with_entries(|entries| {
+            let oldest = entries.iter().min_by_key(|(_, entry)| entry.looked_at);
+            if entries.len() >= OPEN_MAX
+                && let Some(oldest) = oldest.map(|(reference, _)| reference.clone())
+            {
+                entries.remove(&oldest);
+            }
+            let entry = Entry {
+                archive: Arc::clone(opened),
+                digest,
+                looked_at: Instant::now(),
+                is_absence_told: false,
+            };
+            entries.insert(archive.clone(), entry);
+        });
+    }
+
+    /// Goes on with what is known until the next look.
+    fn keep_known(&self, archive: &ArchiveRef, error: &OpenError) {
+        let is_news = self.with_entries(|entries| {
+            let entry = entries.get_mut(archive)?;
+            entry.looked_at = Instant::now();
+            let is_news = !entry.is_absence_told;
+            entry.is_absence_told = true;
+            Some(is_news)
+        });
+        if is_news == Some(true) {
+            warn!(
+                object_store = archive.object_store,
+                error = chain(error),
+                "going on with the ObjectStore as it was known"
+            );
+        }
+    }
+
+    fn with_entries<T>(&self, work: impl FnOnce(&mut HashMap<ArchiveRef, Entry>) -> T) -> T {
+        work(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the ObjectStore and the Secrets it names.
+    async fn documents(&self, name: &str, named_by: &str) -> Result<Documents, OpenError> {
+        let object = ObjectRef::new(ObjectKind::ObjectStore, name);
+        let object_store =
+            self.resources
+                .get(&object)
+                .await
+                .map_err(|cause| OpenError::Object {
+                    named_by: named_by.to_owned(),
+                    cause,
+                })?;
+        let object_store = object_store::essence(&object_store);
+        let keys = object_store::secret_keys(&object_store);
+        let certificate = self.mounted_certificate(name);
+        let names: BTreeSet<&str> = keys
+            .iter()
+            .filter(|key| certificate.is_none() || !key.is_certificate())
+            .map(|key| key.secret.as_str())
+            .collect();
+        let read = names
+            .into_iter()
+            .map(|secret| async move { (secret, self.resources.secret(secret).await) });
+        let mut values: BTreeMap<&str, SecretData> = BTreeMap::new();
+        let mut denied = BTreeMap::new();
+        for (secret, outcome) in join_all(read).await {
+            let field = field_of(&keys, secret, &object);
+            match outcome {
+                Ok(data) => drop(values.insert(secret, data)),
+                // Whether it is needed shows when the settings are read.
+                Err(ResourceError::NotFound { .. }) => {}
+                Err(cause @ ResourceError::Denied { .. }) => {
+                    denied.insert(secret.to_owned(), (field, cause));
+                }
+                Err(cause) => {
+                    return Err(OpenError::Object {
+                        named_by: field,
+                        cause,
+                    });
+                }
+            }
+        }
+        if let (Some(bytes), Some(key)) =
+            (certificate, keys.iter().find(|key| key.is_certificate()))
+        {
+            let secret = values.entry(&key.secret).or_default();
+            secret.0.insert(key.key.clone(), bytes);
+        }
+        let secrets = values
+            .iter()
+            .map(|(name, data)| document_of(name, data))
+            .collect();
+        Ok(Documents {
+            object_store,
+            secrets,
+            denied,
+        })
+    }
+
+    /// The certificates that the Pod has, which need no right to read the Secret.
+    fn mounted_certificate(&self, object_store: &str) -> Option<Vec<u8>> {
+        let path = self.certificates.join(object_store).join("barman-ca.crt");
+        std::fs::read(path).ok()
+    }
+
+    async fn open_documents(
+        &self,
+        archive: &ArchiveRef,
+        documents: Documents,
+    ) -> Result<OpenArchive, OpenError> {
+        let server: ServerName = archive.server.parse().map_err(|source| OpenError::Server {
+            name: archive.server.clone(),
+            source,
+        })?;
+        let settings = self.settings(archive, &documents)?;
+        let store = open::open(&settings.destination.store).await?;
+        let layout = Layout::new(&settings.destination.path, &server);
+        let repository = Repository::new(store, layout);
+        let archiver = Archiver::new(
+            repository.clone(),
+            &settings.destination.store,
+            ArchiveOptions {
+                compression: settings.wal.compression,
+                jobs: settings.wal.jobs,
+                allows_own_archive: false,
+                tags: settings.tags.clone(),
+                history_tags: settings.history_tags.clone(),
+                encryption: settings.wal.encryption.clone(),
+            },
+        );
+        let restorer = Restorer::new(
+            repository.clone(),
+            &settings.destination.store,
+            RestoreOptions {
+                takes_partial: true,
+                jobs: settings.wal.jobs,
+                codec_first: settings.wal.compression.codec,
+            },
+        );
+        Ok(OpenArchive {
+            reference: archive.clone(),
+            object_store: documents.object_store,
+            settings,
+            repository,
+            archiver,
+            restorer,
+        })
+    }
+
+    fn settings(&self, archive: &ArchiveRef, documents: &Documents) -> Result<Settings, OpenError> {
+        let name = &archive.object_store;
+        let namespace = self.resources.namespace();
+        let origin = format!("ObjectStore {name} in namespace {namespace}");
+        let all = std::iter::once(&documents.object_store).chain(&documents.secrets);
+        let all: Result<Vec<_>, _> = all.map(serde_norway::to_value).collect();
+        let all = all.map_err(|source| ConfigError::Yaml {
+            path: PathBuf::from(&origin),
+            source,
+        })?;
+        let env = |name: &str| std::env::var(name).ok();
+        let settings = config::from_documents(Path::new(&origin), &all, &env);
+        settings.map_err(|error| match &error {
+            ConfigError::SecretMissing { secret, .. } => match documents.denied.get(secret) {
+                Some((named_by, cause)) => OpenError::Object {
+                    named_by: named_by.clone(),
+                    cause: cause.clone(),
+                },
+                None => error.into(),
+            },
+            _ => error.into(),
+        })
+    }
+}
+
+impl Documents {
+    fn digest(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for document in std::iter::once(&self.object_store).chain(&self.secrets) {
+            hasher.update(document.to_string().as_bytes());
+            hasher.update(b"\n");
+        }
+        hasher.finalize()
+    }
+}
+
+fn no_answer(archive: &ArchiveRef, named_by: &str) -> OpenError {
+    let object = ObjectRef::new(ObjectKind::ObjectStore, &archive.object_store);
+    OpenError::Object {
+        named_by: named_by.to_owned(),
+        cause: ResourceError::Unreachable {
+            object: object.to_string(),
+            reason: "it did not answer in time".to_owned(),
+        },
+    }
+}
+
+/// The first field that names this Secret.
+fn field_of(keys: &[SecretKeyRef], secret: &str, object_store: &ObjectRef) -> String {
+    let key = keys.iter().find(|key| key.secret == secret);
+    let field = key.map_or("spec.configuration", |key| key.field.as_str());
+    format!("{field} of {object_store}")
+}
+
+fn document_of(name: &str, data: &SecretData) -> Value {
+    let encoded = data.0.iter();
+    let encoded = encoded.map(|(key, bytes)| (key.clone(), STANDARD.encode(bytes).into()));
+    let encoded: serde_json::Map<String, Value> = encoded.collect();
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded})
+}

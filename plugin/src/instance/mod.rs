@@ -1,0 +1,110 @@
+//! The sidecar of an instance, and of a recovery job: gRPC on a unix socket.
+//!
+//! Not here: what the services do.
+
+pub mod archives;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cellarman::cnpgi::identity::plugin_capability::service::Type as ServiceType;
+use cellarman::fault::{AnyFault, Fault, Kind};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::arguments::{CommonArguments, InstanceArguments};
+use crate::grpc::{health, identity, socket};
+use crate::instance::archives::ArchiveCache;
+use crate::resources::Resources;
+
+/// Beside whom the sidecar runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// An instance: all services.
+    Instance,
+    /// The job that recovers a cluster's first instance.
+    RecoveryJob,
+}
+
+/// What every service of a sidecar works with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Manifests, secrets, status and events.
+    pub resources: Arc<dyn Resources>,
+    /// The plugin's name.
+    pub plugin_name: String,
+    /// The Cluster's name.
+    pub cluster_name: String,
+    /// The instance's name; in a recovery job that of the job.
+    pub pod_name: String,
+    /// The data directory.
+    pub pgdata: PathBuf,
+    /// The opened archives.
+    pub archives: ArchiveCache,
+    /// Cancelled when the process is to end.
+    pub cancel: CancellationToken,
+}
+
+/// A sidecar that cannot start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("there is no namespace: the variable NAMESPACE is not set")]
+    NoNamespace,
+    #[error("{0} are not built into this program")]
+    NoBackend(&'static str),
+}
+
+impl Fault for StartError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NoNamespace => Kind::Config,
+            Self::NoBackend(_) => Kind::Unsupported,
+        }
+    }
+}
+
+/// Serves a sidecar until `cancel`.
+pub async fn serve(
+    mode: Mode,
+    common: &CommonArguments,
+    arguments: &InstanceArguments,
+    socket: &Path,
+    cancel: CancellationToken,
+) -> Result<(), AnyFault> {
+    let resources = resources(arguments)?;
+    let context = Context {
+        archives: ArchiveCache::new(Arc::clone(&resources)),
+        resources,
+        plugin_name: common.plugin_name.clone(),
+        cluster_name: arguments.cluster_name.clone(),
+        pod_name: arguments.pod_name.clone(),
+        pgdata: arguments.pgdata.clone(),
+        cancel: cancel.clone(),
+    };
+    let routes = routes(mode, &context);
+    socket::serve(socket, routes, cancel).await?;
+    Ok(())
+}
+
+fn routes(mode: Mode, context: &Context) -> Routes {
+    // Each service that is added below goes in here as well.
+    let services: &[ServiceType] = match mode {
+        Mode::Instance | Mode::RecoveryJob => &[],
+    };
+    let mut routes = Routes::builder();
+    routes
+        .add_service(identity::server(&context.plugin_name, services))
+        .add_service(health::server());
+    routes.routes()
+}
+
+/// The keeper of the objects: the Kubernetes API, or a directory.
+fn resources(arguments: &InstanceArguments) -> Result<Arc<dyn Resources>, AnyFault> {
+    if arguments.resources.is_some() {
+        return Err(StartError::NoBackend("directories of manifests").into());
+    }
+    if arguments.namespace.is_empty() {
+        return Err(StartError::NoNamespace.into());
+    }
+    Err(StartError::NoBackend("objects of the Kubernetes API").into())
+}
