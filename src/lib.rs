@@ -14,6 +14,7 @@
 //! | module | what it is | may import |
 //! |---|---|---|
 //! | [`fault`], [`clock`] | kinds of failure in one table; the wall clock | nothing of ours |
+//! | [`metrics`] | the table of all metrics, and what counts them | nothing of ours |
 //! | [`domain`] | pure: coordinates, backups, choices | `fault` |
 //! | [`pgfile`] | pure: bytes of PostgreSQL's files to values and back | `domain` |
 //! | [`codec`] | synchronous filters: compression, digests, tar | nothing of ours |
@@ -51,6 +52,7 @@ pub mod codec;
 pub mod config;
 pub mod domain;
 pub mod fault;
+pub mod metrics;
 pub mod pgfile;
 pub mod postgres;
 pub mod service;

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 /// Which modules of ours a layer may import. `fault` and `clock` import nothing; everything but
 /// the pure layers may import both, and the pure layers may import `fault`.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("fault", &[]),
     ("clock", &[]),
+    ("metrics", &[]),
     ("domain", &["fault"]),
     ("pgfile", &["fault", "domain"]),
     ("codec", &["fault"]),
