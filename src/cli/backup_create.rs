@@ -93,11 +93,13 @@ pub async fn run(arguments: CreateArguments, context: &Context) -> Result<ExitCo
             is_immediate: arguments.immediate_checkpoint || settings.data.immediate_checkpoint,
             bandwidth_max: arguments.max_bandwidth,
             archive_timeout: arguments.archive_timeout,
+            waits_for_wal: true,
             put: PutOptions {
                 tags: settings.tags.clone(),
                 ..PutOptions::default()
             },
         },
+        supply: None,
         watcher: Arc::new(Bar::default()),
         cancel: context.cancel.clone(),
     };

@@ -9,7 +9,7 @@ use crate::codec::tar::TarError;
 use crate::domain::backup::{BackupId, SystemId};
 use crate::domain::lsn::Lsn;
 use crate::domain::segment::SegmentName;
-use crate::fault::{Fault, Kind};
+use crate::fault::{AnyFault, Fault, Kind, chain};
 use crate::pgfile::backup_label::BackupLabelError;
 use crate::pgfile::control::{ClusterState, ControlFileError};
 use crate::pgfile::history::HistoryError;
@@ -163,6 +163,12 @@ pub enum BackupError {
         /// How many were tried.
         tries: u32,
     },
+    /// The WAL cannot be put where the backup is.
+    #[error("the backup's WAL cannot be put beside it: {}", chain(cause.as_ref()))]
+    Supply {
+        /// Why.
+        cause: AnyFault,
+    },
     /// The run was cancelled.
     #[error("the backup was cancelled")]
     Cancelled,
@@ -213,6 +219,7 @@ impl Fault for BackupError {
             | Self::NoId { .. } => Kind::Conflict,
             Self::OtherCluster { .. } | Self::OtherServer { .. } => Kind::Local,
             Self::NotStored { .. } => Kind::Corrupt,
+            Self::Supply { cause } => cause.kind(),
             Self::Cancelled => Kind::Cancelled,
             Self::Manifest(_) | Self::Broken => Kind::Internal,
         }
@@ -225,6 +232,7 @@ impl Fault for BackupError {
             Self::Repository(error) => return error.hint(),
             Self::Store(error) => return error.hint(),
             Self::Archive(error) => return error.hint(),
+            Self::Supply { cause } => return cause.hint(),
             Self::Hidden { .. } => {
                 "Grant the role pg_monitor, or pg_read_all_settings, or use a superuser."
             }

@@ -21,6 +21,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -30,7 +31,8 @@ use crate::barman::stored_objects::{DamagedFile, StoredObject};
 use crate::clock;
 use crate::codec::Compression;
 use crate::domain::backup::BackupId;
-use crate::fault::chain;
+use crate::domain::segment::{SegmentName, SegmentSize};
+use crate::fault::{AnyFault, chain};
 use crate::postgres::connect::ConnectOptions;
 use crate::service::base_backup::error::BackupError;
 use crate::service::base_backup::prepare::Prepared;
@@ -60,6 +62,8 @@ pub struct BackupRequest {
     pub bandwidth_max: Option<NonZeroU64>,
     /// How long to wait for WAL; [`default_timeout`] when absent.
     pub archive_timeout: Option<Duration>,
+    /// Whether the WAL it needs is waited for. Without it, a backup that is DONE may be of no use yet.
+    pub waits_for_wal: bool,
     /// How the archives are put: tags and encryption.
     pub put: PutOptions,
 }
@@ -107,6 +111,20 @@ pub struct BackupReport {
     pub took: Duration,
 }
 
+/// Puts WAL beside a backup, where the server's archiver puts it somewhere else.
+#[async_trait]
+pub trait WalSupply: Send + Sync {
+    /// Puts these segments, the first and the last of each stretch, into the backup's archive.
+    ///
+    /// It may take long, for the last of them are not finished yet; it is dropped when the wait
+    /// for them is given up.
+    async fn supply(
+        &self,
+        stretches: &[(SegmentName, SegmentName)],
+        size: SegmentSize,
+    ) -> Result<(), AnyFault>;
+}
+
 /// A backup to be taken.
 pub struct BaseBackup {
     /// The archive.
@@ -115,6 +133,8 @@ pub struct BaseBackup {
     pub connection: ConnectOptions,
     /// What backup.
     pub request: BackupRequest,
+    /// Who puts its WAL there; the server's archiver when absent.
+    pub supply: Option<Arc<dyn WalSupply>>,
     /// Who is told how far it is.
     pub watcher: Arc<dyn Watcher>,
     /// Gives it up.

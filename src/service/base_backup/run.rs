@@ -71,8 +71,12 @@ impl Run<'_> {
         self.finish_archives(&copy, first, manifest, (&end, &ranges))
             .await?;
         let copy_took = copy_begun.elapsed();
-        self.backup.watcher.enter(Stage::WaitForWal);
-        self.wait_for_wal(&ranges).await?;
+        if self.backup.request.waits_for_wal {
+            self.backup.watcher.enter(Stage::WaitForWal);
+            self.wait_for_wal(&ranges).await?;
+        } else {
+            warn!(id = %self.id, "not waiting for the WAL that the backup needs, as was asked");
+        }
         let timeline = ranges
             .last()
             .map_or(TimelineId::FIRST, |range| range.timeline);
@@ -269,8 +273,11 @@ impl Run<'_> {
 
     async fn wait_for_wal(&self, ranges: &[WalRange]) -> Result<(), BackupError> {
         let settings = &self.prepared.settings;
-        // A standby's own archiver, if it has one, is not the only one that may have put them.
-        let pg_wal = (!self.prepared.is_standby).then(|| self.root().join("pg_wal"));
+        let supply = self.backup.supply.as_ref();
+        // A standby's own archiver, if it has one, is not the only one that may have put them, and
+        // none of the server's puts what is supplied.
+        let is_archiver = !self.prepared.is_standby && supply.is_none();
+        let pg_wal = is_archiver.then(|| self.root().join("pg_wal"));
         let wait = WalWait {
             repository: &self.backup.repository,
             ranges,
@@ -283,7 +290,19 @@ impl Run<'_> {
                 .unwrap_or_else(|| default_timeout(settings.archive_timeout)),
             is_standby: self.prepared.is_standby,
         };
-        wait.run(&self.backup.cancel).await
+        let waiting = wait.run(&self.backup.cancel);
+        let Some(supply) = supply else {
+            return waiting.await;
+        };
+        let stretches = wal_wait::segments(ranges, settings.segment_size);
+        let mut waiting = std::pin::pin!(waiting);
+        tokio::select! {
+            waited = &mut waiting => waited,
+            supplied = supply.supply(&stretches, settings.segment_size) => {
+                supplied.map_err(|cause| BackupError::Supply { cause })?;
+                waiting.await
+            }
+        }
     }
 
     /// Makes sure that everything is there, and then says so.

@@ -92,7 +92,7 @@ pub(super) fn read_history(
 /// The segments of the ranges, first and last of each, both included.
 ///
 /// The segment in which a timeline was left is archived whole on the next timeline only.
-fn segments(ranges: &[WalRange], size: SegmentSize) -> Vec<(SegmentName, SegmentName)> {
+pub(super) fn segments(ranges: &[WalRange], size: SegmentSize) -> Vec<(SegmentName, SegmentName)> {
     let last = ranges.len().saturating_sub(1);
     ranges
         .iter()
