@@ -2,7 +2,7 @@
 # Installs the servers that the tests talk to into a cache outside git, and says what it could not.
 #
 #   tests/servers.sh                       install all that is missing, in parallel
-#   tests/servers.sh debian|minio|azurite|gcs|barman|pg13|pg17|pg18|pg18client   one of them
+#   tests/servers.sh debian|minio|azurite|gcs|cnpgi|barman|pg13|pg17|pg18|pg18client   one of them
 #
 # The cache is ${CELLARMAN_TEST_CACHE:-/var/tmp/cellarman-tests}; it must be readable by the user
 # postgres, for servers do not run as root. Running this again changes nothing. What cannot be
@@ -14,6 +14,7 @@ umask 022
 cache=${CELLARMAN_TEST_CACHE:-/var/tmp/cellarman-tests}
 minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 gcs_version=v1.56.1
+cnpgi_version=v0.6.0
 barman_requirements=('barman[azure,cloud,google,snappy,zstandard,lz4]==3.19.1' boto3==1.44.5
     python-snappy==0.7.3 zstandard==0.25.0 lz4==4.4.5 psycopg2==2.9.13
     azure-storage-blob==12.31.1 azure-identity==1.27.0 google-cloud-storage==3.17.1)
@@ -75,6 +76,22 @@ install_gcs() {
         missing 'go install of fake-gcs-server failed'
     mv "$cache/bin/.new-gcs/fake-gcs-server" "$cache/bin/fake-gcs-server"
     rmdir "$cache/bin/.new-gcs"
+}
+
+have_cnpgi() { [ "$(cat "$cache/cnpgi/version")" = "$cnpgi_version" ]; }
+
+# No server: the published protocol of CloudNativePG's plugins, which ours is compared with.
+install_cnpgi() {
+    local module
+    have_cnpgi && return
+    command -v go >/dev/null || missing 'go is not installed (https://go.dev/dl), and the protocol comes as a Go module'
+    # A folder without a module: go must not find this checkout's, or any other.
+    module=$(cd "$cache/log" && go mod download -json "github.com/cloudnative-pg/cnpg-i@$cnpgi_version" |
+        sed -n 's/^.*"Dir": "\(.*\)",*$/\1/p') && [ -n "$module" ] || missing 'go mod download of cnpg-i failed'
+    rm -rf "$cache/cnpgi"
+    mkdir -p "$cache/cnpgi/proto"
+    cp --no-preserve=mode "$module"/proto/*.proto "$cache/cnpgi/proto/" || missing 'the module has no proto files'
+    printf '%s\n' "$cnpgi_version" >"$cache/cnpgi/version"
 }
 
 have_barman() {
@@ -258,12 +275,13 @@ if [ -w "$cache/log" ]; then
 fi
 
 case ${1:-all} in
-debian | minio | azurite | gcs | barman | pg13 | pg17 | pg18 | pg18client | fuzz) install "$1" ;;
+debian | minio | azurite | gcs | cnpgi | barman | pg13 | pg17 | pg18 | pg18client | fuzz) install "$1" ;;
 all)
     # One after the other, as the packages of each: Go's linker needs memory.
     {
         install minio
         install gcs
+        install cnpgi
     } &
     install azurite &
     install pg18 &

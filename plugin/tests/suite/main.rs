@@ -1,0 +1,4 @@
+//! Tests of the plugin through its sockets and of what is shipped with it: one binary, so that it
+//! is linked once. None of them needs a Kubernetes; the real operator is in `tests/e2e`.
+
+mod descriptors;
