@@ -48,6 +48,7 @@ pub(super) fn documents(
 ) -> Result<Settings, ConfigError> {
     let (object_store, unknown) = document::lenient_object_store(origin, documents)?;
     let mut validator = Validator::new(origin, documents, env, &object_store);
+    validator.is_lenient = true;
     validator.warnings.extend(unknown);
     validator.finish(&object_store)
 }
@@ -57,6 +58,8 @@ pub(super) struct Validator<'a> {
     pub(super) env: Lookup<'a>,
     pub(super) secrets: Secrets<'a>,
     pub(super) warnings: Vec<String>,
+    /// Whether what can be put right is, with a warning.
+    is_lenient: bool,
 }
 
 impl<'a> Validator<'a> {
@@ -78,6 +81,7 @@ impl<'a> Validator<'a> {
                 warnings: Vec::new(),
             },
             warnings: Vec::new(),
+            is_lenient: false,
         }
     }
 
@@ -401,7 +405,7 @@ impl<'a> Validator<'a> {
     }
 
     fn jobs(
-        &self,
+        &mut self,
         field: &str,
         asked: Option<usize>,
         default: usize,
@@ -410,11 +414,18 @@ impl<'a> Validator<'a> {
         if (1..=JOBS_MAX).contains(&jobs) {
             return Ok(jobs);
         }
+        if self.is_lenient {
+            let nearest = jobs.clamp(1, JOBS_MAX);
+            self.warnings.push(format!(
+                "{CONFIGURATION}.{field} is {jobs} and was taken for {nearest}."
+            ));
+            return Ok(nearest);
+        }
         let advice = format!("Write a number from 1 to {JOBS_MAX}.");
         Err(self.refuse(field, format!("is {jobs}"), &advice))
     }
 
-    fn wal(&self, configuration: &Configuration) -> Result<WalSettings, ConfigError> {
+    fn wal(&mut self, configuration: &Configuration) -> Result<WalSettings, ConfigError> {
         let wal = &configuration.wal;
         let extra = arguments::read(&wal.archive_additional_command_args);
         let default = WalSettings::default();
@@ -426,7 +437,7 @@ impl<'a> Validator<'a> {
         })
     }
 
-    fn data(&self, configuration: &Configuration) -> Result<DataSettings, ConfigError> {
+    fn data(&mut self, configuration: &Configuration) -> Result<DataSettings, ConfigError> {
         let data = &configuration.data;
         let default = DataSettings::default();
         let codec = data.compression.as_deref();

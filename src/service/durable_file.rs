@@ -6,9 +6,17 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
+
+/// Tells this process from earlier ones of the same id: in a container the id is always the same.
+static PROCESS: LazyLock<u32> = LazyLock::new(|| fastrand::u32(..));
+
+/// How many temporary names this process has given out.
+static GIVEN: AtomicU64 = AtomicU64::new(0);
 
 /// Puts `bytes` at `path`, whole and durable, over what is there. The folder must exist.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -68,13 +76,19 @@ pub(crate) fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// The name under which this process writes `path` before it is whole.
+/// A name's part that nobody else uses, by which the maker can be told to be gone.
+pub(crate) fn own_id() -> String {
+    let number = GIVEN.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{:x}-{number}", process::id(), *PROCESS)
+}
+
+/// A name under which `path` is written before it is whole. No two writers share one.
 pub(crate) fn temporary_beside(path: &Path) -> PathBuf {
     let name = path
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
-    path.with_file_name(format!(".{name}.{}.tmp", process::id()))
+    path.with_file_name(format!(".{name}.{}.tmp", own_id()))
 }
 
 /// Removes what killed processes left of writing `path`. Living ones keep theirs.
@@ -98,8 +112,16 @@ pub(crate) fn remove_leftovers(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the process of this id, as it stands in a file's name, is gone. What is no id is nobody's.
-pub(crate) fn is_gone(pid: &str) -> bool {
+/// Whether the process of this [`own_id`], as it stands in a file's name, is gone. What is no id
+/// is nobody's.
+pub(crate) fn is_gone(id: &str) -> bool {
+    let mut parts = id.split('-');
+    let pid = parts.next().unwrap_or_default();
+    if pid == process::id().to_string() {
+        // Another process than this one, where it says which.
+        let own = format!("{:x}", *PROCESS);
+        return parts.next().is_some_and(|process| process != own);
+    }
     let pid = pid.parse().ok().and_then(Pid::from_raw);
     pid.is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
@@ -140,9 +162,11 @@ mod tests {
         let gone = [
             format!(".state.json.{dead}.tmp"),
             ".state.json.x.tmp".into(),
+            format!(".state.json.{living}-nobody-1.tmp"),
         ];
         let kept = [
             format!(".state.json.{living}.tmp"),
+            format!(".state.json.{}.tmp", own_id()),
             format!(".other.json.{dead}.tmp"),
             format!("state.json.{dead}.tmp"),
             "state.json".to_owned(),

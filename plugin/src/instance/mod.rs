@@ -3,12 +3,15 @@
 //! Not here: what the services do.
 
 pub mod archives;
+pub mod choice;
+pub mod wal;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cellarman::cnpgi::identity::plugin_capability::service::Type as ServiceType;
 use cellarman::fault::{AnyFault, Fault, Kind};
+use cellarman::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -16,6 +19,9 @@ use crate::arguments::{CommonArguments, InstanceArguments};
 use crate::grpc::{health, identity, socket};
 use crate::instance::archives::ArchiveCache;
 use crate::resources::Resources;
+use crate::resources::api::{ApiError, ApiServer};
+use crate::resources::directory::Directory;
+use crate::resources::kubernetes::{CnpgApi, Kubernetes};
 
 /// Beside whom the sidecar runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +47,8 @@ pub struct Context {
     pub pgdata: PathBuf,
     /// The opened archives.
     pub archives: ArchiveCache,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Cancelled when the process is to end.
     pub cancel: CancellationToken,
 }
@@ -50,15 +58,14 @@ pub struct Context {
 enum StartError {
     #[error("there is no namespace: the variable NAMESPACE is not set")]
     NoNamespace,
-    #[error("{0} are not built into this program")]
-    NoBackend(&'static str),
+    #[error("the Kubernetes API cannot be found")]
+    NoApi(#[from] ApiError),
 }
 
 impl Fault for StartError {
     fn kind(&self) -> Kind {
         match self {
-            Self::NoNamespace => Kind::Config,
-            Self::NoBackend(_) => Kind::Unsupported,
+            Self::NoNamespace | Self::NoApi(_) => Kind::Config,
         }
     }
 }
@@ -71,7 +78,7 @@ pub async fn serve(
     socket: &Path,
     cancel: CancellationToken,
 ) -> Result<(), AnyFault> {
-    let resources = resources(arguments)?;
+    let resources = resources(arguments).await?;
     let context = Context {
         archives: ArchiveCache::new(Arc::clone(&resources)),
         resources,
@@ -79,6 +86,7 @@ pub async fn serve(
         cluster_name: arguments.cluster_name.clone(),
         pod_name: arguments.pod_name.clone(),
         pgdata: arguments.pgdata.clone(),
+        metrics: Arc::default(),
         cancel: cancel.clone(),
     };
     let routes = routes(mode, &context);
@@ -89,22 +97,29 @@ pub async fn serve(
 fn routes(mode: Mode, context: &Context) -> Routes {
     // Each service that is added below goes in here as well.
     let services: &[ServiceType] = match mode {
-        Mode::Instance | Mode::RecoveryJob => &[],
+        Mode::Instance | Mode::RecoveryJob => &[ServiceType::WalService],
     };
     let mut routes = Routes::builder();
     routes
         .add_service(identity::server(&context.plugin_name, services))
-        .add_service(health::server());
+        .add_service(health::server())
+        .add_service(wal::server(context));
     routes.routes()
 }
 
-/// The keeper of the objects: the Kubernetes API, or a directory.
-fn resources(arguments: &InstanceArguments) -> Result<Arc<dyn Resources>, AnyFault> {
-    if arguments.resources.is_some() {
-        return Err(StartError::NoBackend("directories of manifests").into());
+/// The keeper of the objects: the Kubernetes API, or a directory. Nobody is asked yet.
+async fn resources(arguments: &InstanceArguments) -> Result<Arc<dyn Resources>, StartError> {
+    let namespace = &arguments.namespace;
+    if let Some(root) = &arguments.resources {
+        return Ok(Arc::new(Directory::new(root, namespace)));
     }
-    if arguments.namespace.is_empty() {
-        return Err(StartError::NoNamespace.into());
+    if namespace.is_empty() {
+        return Err(StartError::NoNamespace);
     }
-    Err(StartError::NoBackend("objects of the Kubernetes API").into())
+    let cnpg = CnpgApi::or_default(
+        Some(&arguments.custom_cnpg_group),
+        Some(&arguments.custom_cnpg_version),
+    );
+    let api = ApiServer::find().await?;
+    Ok(Arc::new(Kubernetes::new(api, namespace, cnpg)))
 }

@@ -11,11 +11,11 @@ use crate::barman::repository::RepositoryError;
 use crate::domain::backup::SystemId;
 use crate::domain::segment::SegmentName;
 use crate::domain::timeline::{TimelineHistory, TimelineId};
-use crate::service::wal_archive::Archiver;
 use crate::service::wal_archive::contents::{self, Outline};
 use crate::service::wal_archive::decision::Admission;
 use crate::service::wal_archive::error::ArchiveError;
 use crate::service::wal_archive::ownership::{self, Holdings, Server, Stranger};
+use crate::service::wal_archive::{Archiver, Demand};
 use crate::service::wal_state::{KnownArchive, Marker};
 use crate::store::error::StoreErrorKind;
 use crate::store::{ObjectKey, PutOptions};
@@ -177,7 +177,7 @@ impl Archiver {
 
     fn judge(&self, server: &Server, holdings: &Holdings) -> Result<(), ArchiveError> {
         match ownership::judge(server, holdings) {
-            Err(stranger @ Stranger::BeyondFork { .. }) if self.options.allows_own_archive => {
+            Err(stranger @ Stranger::BeyondFork { .. }) if self.demand == Demand::Own => {
                 warn!("going on in this archive as told, although {stranger}");
                 Ok(())
             }

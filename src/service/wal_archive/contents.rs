@@ -103,6 +103,47 @@ pub(super) async fn any_file(
     Ok(outline.histories.first().map(|file| file.key.clone()))
 }
 
+/// The first and the last whole segment of an archive, in the order of their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The first.
+    pub first: SegmentName,
+    /// The last; on the newest timeline that has any.
+    pub last: SegmentName,
+}
+
+/// How far the archive reaches; `None` when it holds no whole segment.
+pub async fn extent(repository: &Repository) -> Result<Option<Extent>, StoreError> {
+    let outline = outline(repository).await?;
+    let mut first = None;
+    for (_, folder) in &outline.folders {
+        walk(repository, folder.clone(), None, |file| {
+            first = whole_segment(file.name);
+            first.is_none()
+        })
+        .await?;
+        if first.is_some() {
+            break;
+        }
+    }
+    let Some(first) = first else { return Ok(None) };
+    let is_segment = |name| whole_segment(name).is_some();
+    for (_, folder) in outline.folders.iter().rev() {
+        let last = last_in_folder(repository, folder, is_segment).await?;
+        if let Some(last) = last.and_then(|file| whole_segment(file.name)) {
+            return Ok(Some(Extent { first, last }));
+        }
+    }
+    Ok(None)
+}
+
+fn whole_segment(name: WalFileName) -> Option<SegmentName> {
+    match name {
+        WalFileName::Segment(segment) => Some(segment),
+        _ => None,
+    }
+}
+
 /// The last file in a folder of those that are wanted.
 pub(super) async fn last_in_folder(
     repository: &Repository,

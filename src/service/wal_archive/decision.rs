@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::codec::Codec;
 use crate::domain::segment::SegmentName;
 use crate::domain::wal_file::WalFileName;
+use crate::service::wal_archive::Demand;
 use crate::service::wal_state::{KnownArchive, Mark, Marker};
 
 /// How long a mark left by a look-ahead spares the request. An older one proves too little: the
@@ -55,14 +56,16 @@ pub(super) struct Facts<'a> {
     pub(super) known: Option<&'a KnownArchive>,
     /// The markers that demand an empty archive.
     pub(super) markers: &'a [Marker],
-    /// The user said that a non-empty archive may be this server's own all the same.
-    pub(super) allows_own_archive: bool,
+    /// What the caller demands of the archive.
+    pub(super) demand: Demand,
 }
 
 /// The requests that archiving this file takes.
 pub(super) fn steps(facts: &Facts<'_>) -> Steps {
     let admission = match (first_open_marker(facts), facts.known) {
-        (Some(_), _) if !facts.allows_own_archive => Admission::Empty,
+        (Some(_), _) if facts.demand != Demand::Own => Admission::Empty,
+        // With a marker that was passed, an earlier call has found it empty.
+        _ if facts.demand == Demand::Empty && facts.markers.is_empty() => Admission::Empty,
         (_, Some(_)) => Admission::Known,
         (_, None) => Admission::EmptyOrOwn,
     };
@@ -184,7 +187,7 @@ mod tests {
             codec: Codec::Zstd,
             known,
             markers,
-            allows_own_archive: false,
+            demand: Demand::ByMarker,
         })
     }
 
@@ -254,9 +257,32 @@ mod tests {
             codec: Codec::Zstd,
             known: None,
             markers: &[marker("a")],
-            allows_own_archive: true,
+            demand: Demand::Own,
         };
         assert_eq!(steps(&facts).admission, Admission::EmptyOrOwn);
+    }
+
+    #[test]
+    fn a_caller_may_demand_an_empty_archive_without_a_marker() {
+        let known = known(Codec::Zstd, "000000010000000000000004");
+        let passed = KnownArchive {
+            empty_for: Some(MarkerId::for_test("a")),
+            ..known.clone()
+        };
+        for (known, markers, admission) in [
+            (&known, &[][..], Admission::Empty),
+            (&known, &[marker("a")], Admission::Empty),
+            (&passed, &[marker("a")], Admission::Known),
+        ] {
+            let facts = Facts {
+                name: name("000000010000000000000005"),
+                codec: Codec::Zstd,
+                known: Some(known),
+                markers,
+                demand: Demand::Empty,
+            };
+            assert_eq!(steps(&facts).admission, admission);
+        }
     }
 
     #[test]

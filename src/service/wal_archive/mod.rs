@@ -9,7 +9,7 @@
 mod admission;
 mod body;
 mod check;
-mod contents;
+pub mod contents;
 mod decision;
 pub mod error;
 mod file;
@@ -70,11 +70,24 @@ pub enum Archived {
     Ahead,
 }
 
+/// What a caller demands of an archive that is not remembered as the server's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Demand {
+    /// That it is empty where a marker says so, else empty or the server's own.
+    #[default]
+    ByMarker,
+    /// That it is empty, marker or not.
+    Empty,
+    /// That it is the server's own, whatever a marker says.
+    Own,
+}
+
 /// Archives WAL files into one archive.
 #[derive(Debug, Clone)]
 pub struct Archiver {
     repository: Repository,
     options: Arc<ArchiveOptions>,
+    demand: Demand,
     destination: Fingerprint,
     bodies: Bodies,
 }
@@ -98,9 +111,23 @@ impl Archiver {
         let destination = Fingerprint::of(store, &repository.layout);
         Self {
             repository,
+            demand: if options.allows_own_archive {
+                Demand::Own
+            } else {
+                Demand::ByMarker
+            },
             options: Arc::new(options),
             destination,
             bodies: Bodies::new(store.signs_bodies()),
+        }
+    }
+
+    /// The same archiver for calls that demand this of the archive. Memory and threads are shared.
+    #[must_use]
+    pub fn demanding(&self, demand: Demand) -> Self {
+        Self {
+            demand,
+            ..self.clone()
         }
     }
 
@@ -166,7 +193,7 @@ impl Archiver {
             codec: self.options.compression.codec,
             known: run.known.as_ref(),
             markers: &run.markers,
-            allows_own_archive: self.options.allows_own_archive,
+            demand: self.demand,
         }
     }
 

@@ -6,7 +6,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process;
 
 use crate::codec::digest::DigestWriter;
 use crate::pgfile::wal_page::SEGMENT_HEADER_BYTES;
@@ -50,8 +49,11 @@ impl Temporary {
         let path = match own {
             Some(folder) => {
                 let name = destination.file_name().unwrap_or_default();
-                let id = process::id();
-                folder.join(format!("{id}.{}", name.to_string_lossy()))
+                folder.join(format!(
+                    "{}.{}",
+                    durable_file::own_id(),
+                    name.to_string_lossy()
+                ))
             }
             None => durable_file::temporary_beside(destination),
         };

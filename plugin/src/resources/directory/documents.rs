@@ -90,7 +90,8 @@ impl Documents {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "# first\na: 1\n---\n# second\nb: |\n  x\n   --- y\n--- # third\nc: 3\n---\n";
+    const TEXT: &str =
+        "# first\na: 1\n---\n# second\nb: |\n  x\n   --- y\n--- # third\nc: 3\n---\n";
 
     #[test]
     fn what_is_not_changed_keeps_its_bytes() {
@@ -105,7 +106,10 @@ mod tests {
             "# first\na: 1\n---\nb: 9\n--- # third\nc: 3\n---\n"
         );
         assert!(documents.remove(1));
-        assert_eq!(documents.to_text(), "# first\na: 1\n--- # third\nc: 3\n---\n");
+        assert_eq!(
+            documents.to_text(),
+            "# first\na: 1\n--- # third\nc: 3\n---\n"
+        );
         assert!(documents.remove(0));
         assert!(!documents.remove(0));
     }

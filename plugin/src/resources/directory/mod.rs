@@ -140,8 +140,10 @@ impl Resources for Directory {
         condition: &Condition,
     ) -> Result<(), ResourceError> {
         let condition = condition.clone();
-        self.change_status(object_store, move |status| put_condition(status, &condition))
-            .await
+        self.change_status(object_store, move |status| {
+            put_condition(status, &condition)
+        })
+        .await
     }
 
     async fn emit(&self, event: &Event) -> Result<(), ResourceError> {

@@ -34,7 +34,10 @@ async fn a_status_is_merged_and_all_else_stays() {
     );
     assert_eq!(found["spec"]["later"], json!([1, {"x": "y"}]));
     let text = fs::read_to_string(root.path().join("stores.yaml")).unwrap();
-    assert!(text.starts_with(STORE.split_once("---").unwrap().0), "{text}");
+    assert!(
+        text.starts_with(STORE.split_once("---").unwrap().0),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -66,7 +69,10 @@ async fn objects_of_another_namespace_are_not_there() {
     let other = "kind: ObjectStore\nmetadata: {name: store, namespace: else}\n";
     let (_root, directory) = directory(&[("s.yaml", other)]);
     let error = directory.get(&store()).await.unwrap_err();
-    assert_eq!(error.to_string(), "ObjectStore store is not in namespace db");
+    assert_eq!(
+        error.to_string(),
+        "ObjectStore store is not in namespace db"
+    );
 }
 
 #[tokio::test]
@@ -90,7 +96,11 @@ async fn a_backup_goes_only_with_its_uid() {
         ("two", "u2", 0),
     ] {
         directory.delete_backup(name, uid).await.unwrap();
-        assert_eq!(directory.backups().await.unwrap().len(), left, "{name} {uid}");
+        assert_eq!(
+            directory.backups().await.unwrap().len(),
+            left,
+            "{name} {uid}"
+        );
     }
     assert!(!root.path().join("b.yaml").exists());
 }
