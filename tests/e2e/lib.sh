@@ -68,14 +68,17 @@ gone() { [ -z "$(k get "$1" -o name --ignore-not-found)" ] || fail "$1 is still 
 
 # --- the object store: S3 by curl, which signs ---------------------------------------------------
 S3_URL=http://$NODE_IP:$S3_HOST_PORT/$S3_BUCKET
-s3() { curl -sSf --aws-sigv4 aws:amz:us-east-1:s3 --user "$S3_USER:$S3_PASS" "$@"; }
+s3() { curl -sSf -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' --aws-sigv4 aws:amz:us-east-1:s3 --user "$S3_USER:$S3_PASS" "$@"; }
 s3_get() { s3 "$S3_URL/$1"; }
 s3_put() { s3 -X PUT -H 'Content-Type: application/octet-stream' --data-binary @- "$S3_URL/$1" >/dev/null; }
-s3_list() { # PREFIX: the keys below it
+s3_list() { s3_pages "$1" | sed -n 's/^Key>//p'; } # PREFIX: the keys below it
+s3_bytes() { s3_pages "$1" | sed -n 's/^Size>//p' | awk '{ s += $1 } END { printf "%d", s }'; }
+s3_pages() { # PREFIX: what the listing says of each object
     local token='' page
     while :; do
-        page=$(s3 -G --data-urlencode list-type=2 --data-urlencode "prefix=$1" ${token:+--data-urlencode "continuation-token=$token"} "$S3_URL")
-        grep -oE '<Key>[^<]*' <<<"$page" | sed 's/<Key>//' || true
+        # curl signs the query as it is, so it must be in order and encoded here.
+        page=$(s3 "$S3_URL?${token:+continuation-token=$(jq -rn --arg t "$token" '$t | @uri')&}list-type=2&prefix=$(jq -rn --arg p "$1" '$p | @uri')")
+        grep -oE '<(Key|Size)>[^<]*' <<<"$page" | tr -d '<' || true
         token=$(grep -oE '<NextContinuationToken>[^<]*' <<<"$page" | sed 's/<NextContinuationToken>//' || true)
         [ -n "$token" ] || return 0
     done
@@ -150,8 +153,9 @@ comes_from() { # STORE SERVER
     printf 'externalClusters: [{name: origin, plugin: {name: %s, parameters: {barmanObjectName: %s, serverName: %s}}}]' "$PLUGIN_NAME" "$1" "$2"
 }
 recovers() { # [TARGET FIELDS]: a flow mapping's inside
-    printf 'bootstrap: {recovery: {source: origin%s}}' "${1:+, recoveryTarget: {$1}}"
+    printf 'bootstrap: {recovery: {source: origin%s}}' "$(flow recoveryTarget "${1:-}")"
 }
+flow() { [ -z "$2" ] || printf ', %s: {%s}' "$1" "$2"; }
 # backup NAME CLUSTER [TARGET [PARAMETERS]]
 backup() {
     k apply -f - >/dev/null <<Y
@@ -162,7 +166,7 @@ spec:
   cluster: {name: $2}
   method: plugin
   target: ${3:-primary}
-  pluginConfiguration: {name: $PLUGIN_NAME${4:+, parameters: {$4}}}
+  pluginConfiguration: {name: $PLUGIN_NAME$(flow parameters "${4:-}")}
 Y
 }
 backup_ends() { # NAME [SECONDS]: completed, or what failed

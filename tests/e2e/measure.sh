@@ -138,7 +138,7 @@ back_up() {
     figure 'backup' "$(seconds "$begin" "$(date +%s%N)") s"
     figure 'backup: CPU' "$(cpu_seconds "$before" "$(cpu "$id")")"
     peak backup
-    figure 'backup: stored' "$(s3 -G --data-urlencode list-type=2 --data-urlencode "prefix=$RUN_ID/store/meter/base/" "$S3_URL" | grep -oE '<Size>[0-9]+' | awk -F'>' '{ s += $2 } END { printf "%.0f MB", s / 1e6 }')"
+    figure 'backup: stored' "$(($(s3_bytes "$RUN_ID/store/meter/base/") / 1000000)) MB"
     archive_now meter
 }
 recover() { # NAME TARGET

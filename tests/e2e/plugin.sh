@@ -74,27 +74,37 @@ reference_manifest() {
         sed "s#image: ghcr.io/.*#image: $(operator_image reference)#"
 }
 cellarman_manifest() {
-    kubectl kustomize "$tree/deploy/${DEPLOY:-kustomize/overlays/no-cert-manager}" |
+    kubectl kustomize "$tree/deploy/manifests/default" |
         awk -v image="$(sidecar_image cellarman)" '
             /^  SIDECAR_IMAGE:/ { printf "  SIDECAR_IMAGE: "; printf "%s", image | "base64 -w0"; close("base64 -w0"); print ""; inside = /[|>]/; next }
             inside && /^    / { next }
             { inside = 0; print }' |
-        sed -E "s#^( *)(- )?image: .*cellarman.*#\1\2image: $(operator_image cellarman)#"
+        sed "s#image: cellarman-plugin:.*#image: $(operator_image cellarman)#"
 }
 
 # install_plugin PLUGIN: applied, rolled out, and registered with the operator.
 install_plugin() {
     local plugin=$1 image
-    "$BED_DIR/70-plugin-certs.sh"
+    # Ours makes its certificates when there are none; the reference needs them made.
+    [ "$plugin" = cellarman ] || kubectl -n "$OPERATOR_NS" get secret barman-cloud-client-tls barman-cloud-server-tls >/dev/null 2>&1 ||
+        "$BED_DIR/70-plugin-certs.sh"
     image=$(operator_image "$plugin")
     "${plugin}_manifest" >"$STATE/$plugin.yaml"
     kubectl apply --server-side --force-conflicts -f "$STATE/$plugin.yaml" >/dev/null
     kubectl -n "$OPERATOR_NS" rollout status deploy/barman-cloud --timeout=120s >/dev/null
     until_true 60 'the end of older pods' one_image "$image"
+    until_true 60 'its registration with the operator' registered
     note "$plugin: $image $(sidecar_image "$plugin")"
 }
+# The operator says so by an Event on the Service, which stays for an hour: a plugin that is put in another's place may
+# be called registered before it is, and the first Cluster tells.
+registered() { [ -n "$(kubectl -n "$OPERATOR_NS" get events --field-selector involvedObject.name=barman-cloud,reason=PluginRegistered -o name)" ]; }
 one_image() { [ "$(kubectl -n "$OPERATOR_NS" get pods -l app=barman-cloud -o jsonpath='{.items[*].spec.containers[0].image}' | tr ' ' '\n' | sort -u)" = "$1" ]; }
 
+# kubectl's plugin, from the module that the bed built the operator from.
+build_kubectl_cnpg() {
+    [ -e "$BIN/kubectl-cnpg" ] || (cd "$SRC/cnpg" && go build -mod=mod -trimpath -ldflags '-s -w' -o "$BIN/kubectl-cnpg" github.com/cloudnative-pg/cloudnative-pg/cmd/kubectl-cnpg)
+}
 clear_namespace() {
     kubectl delete namespace "$NS" --ignore-not-found --wait=true --timeout=180s >/dev/null 2>&1
 }

@@ -30,6 +30,8 @@ PLUGIN=${PLUGIN:-cellarman}
 . "$here/plugin.sh"
 trap 'rm -rf "$STATE"' EXIT
 
+build_kubectl_cnpg || exit 2
+
 if [ $# = 0 ]; then
     for file in "$here"/scenarios/*.sh; do set -- "$@" "$(basename "$file" .sh)"; done
 fi

@@ -104,31 +104,6 @@ killed_in_restore() {
 }
 restoring() { sidecar_runs "$(job_pod stubborn)"; }
 
-certificate() { # FILE CN USAGE DAYS: self-signed, into its Secret
-    local at=$STATE/$1
-    openssl req -newkey rsa:2048 -nodes -keyout "$at.key" -out "$at.csr" -subj "/CN=$2"
-    printf 'basicConstraints=critical,CA:FALSE\nextendedKeyUsage=%s\nsubjectAltName=DNS:%s\n' "$3" "$2" >"$at.ext"
-    openssl x509 -req -in "$at.csr" -signkey "$at.key" -days "$4" -extfile "$at.ext" -out "$at.crt"
-    kubectl -n "$OPERATOR_NS" create secret tls "barman-cloud-$1-tls" --cert="$at.crt" --key="$at.key" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
-}
-# Certificates that are over: the operator says so; new ones in the Secrets work without a restart of the plugin.
-expired() {
-    local pod
-    pod=$(kubectl -n "$OPERATOR_NS" get pods -l app=barman-cloud -o jsonpath='{.items[0].metadata.name}')
-    certificate server barman-cloud serverAuth -1
-    k annotate cluster/tried "look-again=$(date +%s)" --overwrite >/dev/null
-    until_true 200 'the operator to refuse it' plugin_failure
-    note "$(field cluster/tried .status.phase): $(field cluster/tried .status.phaseReason | head -c 200)"
-    # Archiving does not need the operator part.
-    archive_now tried
-    certificate server barman-cloud serverAuth 2
-    certificate client barman-cloud-client clientAuth 2
-    until_true 240 'the cluster to be healthy again' healthy_now tried
-    equal 'the pod of the operator part' "$pod" "$(kubectl -n "$OPERATOR_NS" get pods -l app=barman-cloud -o jsonpath='{.items[0].metadata.name}')"
-    "$BED_DIR/70-plugin-certs.sh"
-}
-plugin_failure() { field cluster/tried .status.phase | grep -qi plugin || fail "$(field cluster/tried .status.phase)"; }
-
 step 'install the plugin' prepare
 step 'a cluster with some load' create
 step 'the sidecar killed during Archive: nothing is lost' killed_in_archive
@@ -137,4 +112,3 @@ step 'the next backup completes' backup_after_that
 step 'the store down for 60 s during archive' store_down_in_archive
 step 'the store down for 60 s during recovery, which waits' store_down_in_recovery
 step 'the sidecar killed during Restore: the recovery comes to its end' killed_in_restore
-step 'expired certificates are told, new ones work without a restart' expired

@@ -1,0 +1,63 @@
+# What Kubernetes does to the plugin: an API server that does not answer, certificates that are over.
+# shellcheck shell=bash disable=SC2154
+
+create() {
+    object_store store
+    cluster tried 1 "$(archives_to store)"
+    healthy tried
+    archiving tried
+    archive_now tried
+}
+# SQL without the API server: through containerd.
+sql_inside() { $CTR tasks exec --exec-id "e2e-$RANDOM" --user 26:26 "$postgres" psql -h /controller/run -U postgres -qAtX -d app -c "$1"; }
+archived_inside() { [ "$(sql_inside "select last_archived_wal >= '$1' from pg_stat_archiver")" = t ]; }
+api_away() {
+    local api n=0 wal until
+    api=$(cat "$RUN/kube-apiserver.pid")
+    postgres=$(k get "pod/$(primary tried)" -o json | jq -r '.status.containerStatuses[] | select(.name=="postgres") | .containerID' | sed 's#.*//#')
+    # shellcheck disable=SC2064
+    trap "kill -CONT $api" EXIT
+    kill -STOP "$api"
+    # Longer than anything that the sidecar may have kept of the API.
+    until=$((SECONDS + 40))
+    while [ $SECONDS -lt $until ]; do
+        sql_inside "create table t$n ()"
+        wal=$(sql_inside 'select pg_walfile_name(pg_switch_wal())')
+        until_true 60 "the archiving of $wal" archived_inside "$wal"
+        n=$((n + 1))
+    done
+    kill -CONT "$api"
+    note "$n segments archived in 40 s without the API server"
+    until_true 120 'the API server' kubectl get --raw /readyz
+    equal failures 0 "$(sql tried 'select failed_count from pg_stat_archiver')"
+    healthy tried
+}
+certificate() { # FILE CN USAGE DAYS: self-signed, into its Secret
+    local at=$STATE/$1
+    openssl req -newkey rsa:2048 -nodes -keyout "$at.key" -out "$at.csr" -subj "/CN=$2"
+    printf 'basicConstraints=critical,CA:FALSE\nextendedKeyUsage=%s\nsubjectAltName=DNS:%s\n' "$3" "$2" >"$at.ext"
+    openssl x509 -req -in "$at.csr" -signkey "$at.key" -days "$4" -extfile "$at.ext" -out "$at.crt"
+    kubectl -n "$OPERATOR_NS" create secret tls "barman-cloud-$1-tls" --cert="$at.crt" --key="$at.key" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+}
+# Certificates that are over: the operator says so; new ones in the Secrets work without a restart of the plugin.
+expired() {
+    local pod
+    pod=$(kubectl -n "$OPERATOR_NS" get pods -l app=barman-cloud -o jsonpath='{.items[0].metadata.name}')
+    certificate server barman-cloud serverAuth -1
+    k annotate cluster/tried "look-again=$(date +%s)" --overwrite >/dev/null
+    until_true 200 'the operator to refuse it' plugin_failure
+    note "$(field cluster/tried .status.phase): $(field cluster/tried .status.phaseReason | head -c 200)"
+    # Archiving does not need the operator part.
+    archive_now tried
+    certificate server barman-cloud serverAuth 2
+    certificate client barman-cloud-client clientAuth 2
+    until_true 240 'the cluster to be healthy again' healthy_now tried
+    equal 'the pod of the operator part' "$pod" "$(kubectl -n "$OPERATOR_NS" get pods -l app=barman-cloud -o jsonpath='{.items[0].metadata.name}')"
+}
+plugin_failure() { field cluster/tried .status.phase | grep -qi plugin || fail "$(field cluster/tried .status.phase)"; }
+
+
+step 'install the plugin' prepare
+step 'a cluster that archives' create
+step 'the API server does not answer for 40 s: archiving goes on' api_away
+step 'expired certificates are told, new ones work without a restart' expired
