@@ -162,3 +162,6 @@ pub(crate) fn own_entry_index(cluster: &Cluster, plugin: &str) -> Option<usize> 
     let mut entries = cluster.spec.plugins.iter();
     entries.rposition(|entry| entry.name == plugin)
 }
+
+#[cfg(test)]
+mod fixtures;

@@ -93,3 +93,6 @@ fn ensure_access(request: &Request<'_>, mut extra: BTreeSet<String>) -> Before {
         request.settings,
     )))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use crate::cluster::{Archives, Cluster};
 use crate::operator::lifecycle::container::{Duty, Sidecar};
-use crate::operator::{MissingStore, ObjectStores, Settings};
+use crate::operator::lifecycle::pod_spec::Problem;
+use crate::operator::{MissingStore, ObjectStores, Settings, missing_store};
 
 /// The roles of Jobs that read an archive. Their main container has the role's name.
 const RECOVERY_ROLES: [&str; 2] = ["full-recovery", "snapshot-recovery"];
@@ -122,45 +123,21 @@ impl fmt::Display for ObjectName {
 
 /// The JSON patch (RFC 6902) of the object; `None` when nothing has to change.
 pub fn patch(request: &Request<'_>) -> Result<Option<Vec<u8>>, LifecycleError> {
-    let patched = patched(request)?;
-    let patch = json_patch::diff(request.object, &patched);
-    if patch.0.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(serde_json::to_vec(&patch)?))
-}
-
-/// The object as it has to be.
-fn patched(request: &Request<'_>) -> Result<Value, LifecycleError> {
-    let mut object = request.object.clone();
     let Some(target) = target(request) else {
-        return Ok(object);
+        return Ok(None);
     };
-    let missing = super::missing_store(request.cluster, request.stores, &request.settings.names);
+    let missing = missing_store(request.cluster, request.stores, &request.settings.names);
     if let Some(missing) = missing {
         return Err(LifecycleError::MissingStore(missing));
     }
     let sidecar = Sidecar::of(request, &target)?;
-    let malformed = |field: &str| LifecycleError::Malformed {
-        object: ObjectName::of(request.object),
-        field: field.to_owned(),
-    };
-    let pod_spec = object
-        .pointer_mut(target.pod_spec)
-        .and_then(Value::as_object_mut)
-        .ok_or_else(|| malformed(target.pod_spec))?;
-    pod_spec::inject(pod_spec, &target.main_container, &sidecar).map_err(
-        |problem| match problem {
-            pod_spec::Problem::NoMainContainer => LifecycleError::NoMainContainer {
-                object: ObjectName::of(request.object),
-                container: target.main_container.clone(),
-            },
-            pod_spec::Problem::NotAList(field) => {
-                malformed(&format!("{}/{field}", target.pod_spec))
-            }
-        },
-    )?;
-    Ok(object)
+    let (path, main) = (target.pod_spec, &target.main_container);
+    let operations = pod_spec::inject(request.object, path, main, &sidecar)
+        .map_err(|problem| target.error(problem, request.object))?;
+    if operations.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::to_vec(&operations)?))
 }
 
 /// Where a sidecar goes, and which.
@@ -170,6 +147,23 @@ struct Target {
     main_container: String,
     duty: Duty,
     archives: Archives,
+}
+
+impl Target {
+    fn error(&self, problem: Problem, object: &Value) -> LifecycleError {
+        let object = ObjectName::of(object);
+        match problem {
+            Problem::NoMainContainer => LifecycleError::NoMainContainer {
+                object,
+                container: self.main_container.clone(),
+            },
+            Problem::NoPodSpec => LifecycleError::Malformed {
+                object,
+                field: self.pod_spec.to_owned(),
+            },
+            Problem::NotAList(field) => LifecycleError::Malformed { object, field },
+        }
+    }
 }
 
 /// The target of the request; `None` where no sidecar is wanted.
@@ -212,3 +206,12 @@ fn recovery_role(job: &Value) -> Option<&str> {
     let role = roles.find_map(|(_, role)| role.as_str())?;
     RECOVERY_ROLES.contains(&role).then_some(role)
 }
+
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod shapes;
+#[cfg(test)]
+mod tests;

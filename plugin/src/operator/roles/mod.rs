@@ -341,3 +341,6 @@ fn list(value: &Value) -> Vec<Value> {
 fn same_list(wanted: &Value, current: &Value) -> bool {
     list(wanted) == list(current)
 }
+
+#[cfg(test)]
+mod tests;

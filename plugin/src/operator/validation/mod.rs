@@ -304,3 +304,6 @@ fn is_object_name(name: &str) -> bool {
     };
     name.len() <= 253 && name.split('.').all(is_label)
 }
+
+#[cfg(test)]
+mod tests;
