@@ -2,7 +2,7 @@
 # Installs the servers that the tests talk to into a cache outside git, and says what it could not.
 #
 #   tests/servers.sh                       install all that is missing, in parallel
-#   tests/servers.sh debian|minio|azurite|gcs|cnpgi|barman|pg13|pg17|pg18|pg18client   one of them
+#   tests/servers.sh debian|minio|azurite|gcs|cnpgi|kustomize|helm|barman|pg13|pg17|pg18|pg18client   one of them
 #
 # The cache is ${CELLARMAN_TEST_CACHE:-/var/tmp/cellarman-tests}; it must be readable by the user
 # postgres, for servers do not run as root. Running this again changes nothing. What cannot be
@@ -15,6 +15,8 @@ cache=${CELLARMAN_TEST_CACHE:-/var/tmp/cellarman-tests}
 minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 gcs_version=v1.56.1
 cnpgi_version=v0.6.0
+kustomize_version=v5.8.1
+helm_version=v3.19.0
 barman_requirements=('barman[azure,cloud,google,snappy,zstandard,lz4]==3.19.1' boto3==1.44.5
     python-snappy==0.7.3 zstandard==0.25.0 lz4==4.4.5 psycopg2==2.9.13
     azure-storage-blob==12.31.1 azure-identity==1.27.0 google-cloud-storage==3.17.1)
@@ -92,6 +94,22 @@ install_cnpgi() {
     mkdir -p "$cache/cnpgi/proto"
     cp --no-preserve=mode "$module"/proto/*.proto "$cache/cnpgi/proto/" || missing 'the module has no proto files'
     printf '%s\n' "$cnpgi_version" >"$cache/cnpgi/version"
+}
+
+# No servers either: what makes objects of the manifests and of the chart in deploy/.
+have_kustomize() { [ -x "$cache/bin/kustomize" ] && "$cache/bin/kustomize" version; }
+have_helm() { [ -x "$cache/bin/helm" ] && "$cache/bin/helm" version; }
+install_kustomize() { install_program kustomize "sigs.k8s.io/kustomize/kustomize/v5@$kustomize_version"; }
+install_helm() { install_program helm "helm.sh/helm/v3/cmd/helm@$helm_version"; }
+
+install_program() {
+    local name=$1 package=$2
+    "have_$name" && return
+    command -v go >/dev/null || missing "go is not installed (https://go.dev/dl), and $name is built with it"
+    mkdir -p "$cache/bin/.new-$name"
+    GOBIN="$cache/bin/.new-$name" nice go install -p 1 "$package" || missing "go install of $name failed"
+    mv "$cache/bin/.new-$name/$name" "$cache/bin/$name"
+    rmdir "$cache/bin/.new-$name"
 }
 
 have_barman() {
@@ -275,13 +293,15 @@ if [ -w "$cache/log" ]; then
 fi
 
 case ${1:-all} in
-debian | minio | azurite | gcs | cnpgi | barman | pg13 | pg17 | pg18 | pg18client | fuzz) install "$1" ;;
+debian | minio | azurite | gcs | cnpgi | kustomize | helm | barman | pg13 | pg17 | pg18 | pg18client | fuzz) install "$1" ;;
 all)
     # One after the other, as the packages of each: Go's linker needs memory.
     {
         install minio
         install gcs
         install cnpgi
+        install kustomize
+        install helm
     } &
     install azurite &
     install pg18 &
