@@ -150,6 +150,13 @@ pub struct InstanceArguments {
         default_value = "/var/lib/postgresql/data/pgdata"
     )]
     pub pgdata: PathBuf,
+    /// Where pg_wal goes when the Cluster has a volume for it
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        default_value = "/var/lib/postgresql/wal/pg_wal"
+    )]
+    pub wal_storage: PathBuf,
     /// The group of Clusters, where it is not CloudNativePG's own
     #[arg(
         long,

@@ -20,7 +20,7 @@ use crate::domain::lsn::Lsn;
 use crate::domain::recovery::{Request, Target, TimelineWish};
 use crate::fault::{AnyFault, Fault, Kind};
 use crate::service::restore::plan;
-use crate::service::restore::request::{RestoreRequest, TablespaceMapping};
+use crate::service::restore::request::{Configuration, RestoreRequest, TablespaceMapping};
 use crate::service::restore::run;
 use crate::service::restore::settings::{RestoreCommand, TargetAction};
 use crate::service::restore::words;
@@ -180,6 +180,7 @@ impl RestoreArguments {
             pgdata,
             tablespaces: self.tablespace.clone(),
             restore_command: restore_command(context)?,
+            configuration: Configuration::Written,
             jobs: self.jobs.map_or_else(cores, usize::from),
         })
     }

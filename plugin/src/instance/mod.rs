@@ -4,6 +4,7 @@
 
 pub mod archives;
 pub mod choice;
+pub mod restore;
 pub mod wal;
 
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ pub struct Context {
     pub pod_name: String,
     /// The data directory.
     pub pgdata: PathBuf,
+    /// Where `pg_wal` goes when the Cluster has a volume for it.
+    pub wal_storage: PathBuf,
     /// The opened archives.
     pub archives: ArchiveCache,
     /// What is counted.
@@ -86,6 +89,7 @@ pub async fn serve(
         cluster_name: arguments.cluster_name.clone(),
         pod_name: arguments.pod_name.clone(),
         pgdata: arguments.pgdata.clone(),
+        wal_storage: arguments.wal_storage.clone(),
         metrics: Arc::default(),
         cancel: cancel.clone(),
     };
@@ -97,13 +101,14 @@ pub async fn serve(
 fn routes(mode: Mode, context: &Context) -> Routes {
     // Each service that is added below goes in here as well.
     let services: &[ServiceType] = match mode {
-        Mode::Instance | Mode::RecoveryJob => &[ServiceType::WalService],
+        Mode::Instance | Mode::RecoveryJob => &[ServiceType::WalService, ServiceType::RestoreJob],
     };
     let mut routes = Routes::builder();
     routes
         .add_service(identity::server(&context.plugin_name, services))
         .add_service(health::server())
-        .add_service(wal::server(context));
+        .add_service(wal::server(context))
+        .add_service(restore::server(context));
     routes.routes()
 }
 

@@ -16,7 +16,8 @@ use crate::service::restore::error::RestoreError;
 use crate::service::restore::file_systems::FileSystems;
 use crate::service::restore::members::{CONTROL, CONTROL_HELD, DIRECTORIES};
 use crate::service::restore::plan::RestorePlan;
-use crate::service::restore::settings::{RecoverySettings, conf_string};
+use crate::service::restore::request::Configuration;
+use crate::service::restore::settings::{self, RecoverySettings, conf_string};
 use crate::service::restore::whole;
 
 /// The file that makes the first `wal archive` of the new cluster demand an empty archive.
@@ -48,10 +49,10 @@ pub(crate) fn finish(
     finish.make_directories()?;
     finish.link_tablespaces()?;
     finish.write_label()?;
-    finish.complete_configuration()?;
-    finish.write_recovery_settings()?;
-    finish.write("recovery.signal", b"")?;
-    finish.write(CHECK_EMPTY_ARCHIVE, b"")?;
+    match plan.configuration {
+        Configuration::Written => finish.configure()?,
+        Configuration::LeftToCaller => finish.retire_recovery_settings()?,
+    }
     file_systems.sync()?;
     footprint
         .marker()
@@ -134,7 +135,16 @@ impl Finish<'_> {
         for relative in DIRECTORIES {
             self.make_directory(relative)?;
         }
-        self.make_directory("pg_wal/.cellarman")
+        Ok(())
+    }
+
+    /// Makes it a server that recovers by itself when it is started.
+    fn configure(&mut self) -> Result<(), RestoreError> {
+        self.complete_configuration()?;
+        self.write_recovery_settings()?;
+        self.write("recovery.signal", b"")?;
+        self.make_directory("pg_wal/.cellarman")?;
+        self.write(CHECK_EMPTY_ARCHIVE, b"")
     }
 
     fn make_directory(&self, relative: &str) -> Result<(), RestoreError> {
@@ -247,12 +257,26 @@ impl Finish<'_> {
         Ok(())
     }
 
-    fn write_recovery_settings(&self) -> Result<(), RestoreError> {
+    /// What `postgresql.auto.conf` came back with.
+    fn automatic_settings(&self) -> Result<Vec<u8>, RestoreError> {
         let path = self.path("postgresql.auto.conf");
-        let held = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            read => read.map_err(RestoreError::local("read", &path))?,
-        };
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read.map_err(RestoreError::local("read", &path)),
+        }
+    }
+
+    /// Makes comments of what an earlier recovery of the source was told.
+    fn retire_recovery_settings(&self) -> Result<(), RestoreError> {
+        let held = self.automatic_settings()?;
+        match settings::without_recovery(&held) {
+            Some(kept) => self.write("postgresql.auto.conf", &kept),
+            None => Ok(()),
+        }
+    }
+
+    fn write_recovery_settings(&self) -> Result<(), RestoreError> {
+        let held = self.automatic_settings()?;
         let settings = RecoverySettings {
             target: self.plan.target.clone(),
             is_inclusive: self.plan.is_inclusive,

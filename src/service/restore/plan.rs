@@ -16,7 +16,7 @@ use crate::service::restore::directories::DirectoryState;
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::needed_wal::WalRange;
 use crate::service::restore::places::{Places, PlannedTablespace};
-use crate::service::restore::request::RestoreRequest;
+use crate::service::restore::request::{Configuration, RestoreRequest};
 use crate::service::restore::settings::{RestoreCommand, TargetAction, TimelineWord};
 use crate::service::restore::source;
 use crate::service::restore::space::{self, SpaceCheck};
@@ -61,6 +61,8 @@ pub struct RestorePlan {
     pub space: Vec<SpaceCheck>,
     /// How the new server fetches WAL.
     pub restore_command: RestoreCommand,
+    /// Who configures recovery.
+    pub configuration: Configuration,
     /// Archives restored at a time.
     pub jobs: usize,
 }
@@ -179,6 +181,7 @@ fn assemble(request: &RestoreRequest, chosen: Chosen, found: Found) -> RestorePl
         wal: chosen.wal,
         space: found.space,
         restore_command: request.restore_command.clone(),
+        configuration: request.configuration,
         jobs: request.jobs.max(1),
         backup: chosen.backup,
         info: chosen.info,

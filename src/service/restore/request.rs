@@ -22,8 +22,20 @@ pub struct RestoreRequest {
     pub tablespaces: Vec<TablespaceMapping>,
     /// How the new server fetches WAL.
     pub restore_command: RestoreCommand,
+    /// Who configures recovery.
+    pub configuration: Configuration,
     /// Archives restored at a time; at least 1.
     pub jobs: usize,
+}
+
+/// Who sees to it that the new server recovers, and to the right place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Configuration {
+    /// The restore: it leaves a data directory that needs only be started.
+    Written,
+    /// The caller, who also brings the server's configuration. What an earlier recovery of the
+    /// source has left in `postgresql.auto.conf` becomes comments: it would override the caller.
+    LeftToCaller,
 }
 
 /// A tablespace that is to lie elsewhere.

@@ -134,17 +134,9 @@ impl RecoverySettings {
     /// Older lines of the same settings stay to be read, as comments.
     pub fn appended_to(&self, held: &[u8]) -> Vec<u8> {
         let pairs = self.pairs();
-        let mut text = Vec::with_capacity(held.len() + 1024);
-        for line in held.split_inclusive(|byte| *byte == b'\n') {
-            let is_replaced = setting_name(line).is_some_and(|name| {
-                WRITTEN.contains(&name.as_str())
-                    || pairs.iter().any(|(written, _)| *written == name)
-            });
-            if is_replaced {
-                text.extend_from_slice(b"# replaced by cellarman restore: ");
-            }
-            text.extend_from_slice(line);
-        }
+        let mut text = commented(held, |name| {
+            WRITTEN.contains(&name) || pairs.iter().any(|(written, _)| *written == name)
+        });
         if !text.is_empty() && !text.ends_with(b"\n") {
             text.push(b'\n');
         }
@@ -154,6 +146,27 @@ impl RecoverySettings {
         }
         text
     }
+}
+
+/// The contents of `postgresql.auto.conf` with all that steers a recovery made comments; `None`
+/// where there is nothing of it.
+pub(crate) fn without_recovery(held: &[u8]) -> Option<Vec<u8>> {
+    let is_of_recovery =
+        |name: &str| WRITTEN.contains(&name) || NEUTRAL.iter().any(|(neutral, _)| *neutral == name);
+    let text = commented(held, is_of_recovery);
+    (text.len() != held.len()).then_some(text)
+}
+
+/// The lines, those of the settings meant made comments.
+fn commented(held: &[u8], is_meant: impl Fn(&str) -> bool) -> Vec<u8> {
+    let mut text = Vec::with_capacity(held.len() + 1024);
+    for line in held.split_inclusive(|byte| *byte == b'\n') {
+        if setting_name(line).is_some_and(|name| is_meant(&name)) {
+            text.extend_from_slice(b"# replaced by cellarman restore: ");
+        }
+        text.extend_from_slice(line);
+    }
+    text
 }
 
 /// The one setting that names the target; `None` for the end of the archive.
@@ -306,6 +319,18 @@ mod tests {
             "hba_file = '/new/pg_hba.conf'",
         ];
         check(Target::Latest, held, &expected);
+    }
+
+    #[test]
+    fn what_an_earlier_recovery_was_told_becomes_a_comment() {
+        let held = b"work_mem = '4MB'\nRestore_Command = 'cp'\nrecovery_target_xid = '7'";
+        let kept = without_recovery(held).unwrap();
+        assert_eq!(
+            String::from_utf8(kept).unwrap(),
+            "work_mem = '4MB'\n# replaced by cellarman restore: Restore_Command = 'cp'\n\
+             # replaced by cellarman restore: recovery_target_xid = '7'"
+        );
+        assert_eq!(without_recovery(b"work_mem = '4MB'\n"), None);
     }
 
     #[test]

@@ -84,6 +84,12 @@ pub(super) async fn outline(repository: &Repository) -> Result<Outline, StoreErr
     }
 }
 
+/// Any one file of the archive, looked for from its top.
+pub async fn first_found(repository: &Repository) -> Result<Option<ObjectKey>, StoreError> {
+    let outline = outline(repository).await?;
+    any_file(repository, &outline).await
+}
+
 /// Any one file of the archive: what shows that it is not empty.
 pub(super) async fn any_file(
     repository: &Repository,

@@ -28,7 +28,7 @@ use crate::service::restore::directories::Footprint;
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::members::MARKER;
 use crate::service::restore::plan::{RestorePlan, plan};
-use crate::service::restore::request::{RestoreRequest, TablespaceMapping};
+use crate::service::restore::request::{Configuration, RestoreRequest, TablespaceMapping};
 use crate::service::restore::run::{Restored, run};
 use crate::service::restore::settings::{RestoreCommand, TargetAction};
 use crate::store::error::StoreErrorKind;
@@ -219,6 +219,7 @@ impl Bed {
                 program: "/bin/cellarman".to_owned(),
                 options: Vec::new(),
             },
+            configuration: Configuration::Written,
             jobs: 2,
         }
     }
