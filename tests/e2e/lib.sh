@@ -83,6 +83,16 @@ s3_pages() { # PREFIX: what the listing says of each object
         [ -n "$token" ] || return 0
     done
 }
+# Segments in the archive, each timeline's one after the other without a hole. PREFIX: up to the server's name.
+no_holes_below() {
+    local name timeline number last_timeline='' last=0 count=0
+    while read -r name; do
+        timeline=${name:0:8} number=$((16#${name:8:8} * 256 + 16#${name:16:8}))
+        [ "$timeline" != "$last_timeline" ] || [ $number = $((last + 1)) ] || fail "the archive has a hole before $name" || return 1
+        last_timeline=$timeline last=$number count=$((count + 1))
+    done < <(s3_list "$1/wals/" | sed -E 's#.*/##; s#\..*##' | grep -E '^[0-9A-F]{24}$' | sort -u)
+    note "$count segments, no hole"
+}
 store_up() { "$BED_DIR/51-up.sh" >/dev/null 2>&1 && until_true 30 'the object store' curl -sSf "http://$NODE_IP:$S3_HOST_PORT/minio/health/live"; }
 store_down() {
     local pid

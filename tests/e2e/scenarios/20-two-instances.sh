@@ -20,7 +20,7 @@ backup_from_standby() {
 # Rows until told to stop, over the cluster's service, as an application would.
 writer() {
     while [ ! -e "$STATE/stop-writing" ]; do
-        sql pair "insert into ticks select from generate_series(1, 50); select pg_switch_wal()" >/dev/null 2>&1 || sleep 0.2
+        sql pair "insert into ticks select from generate_series(1, 50); select pg_switch_wal(), pg_sleep(0.7)" >/dev/null 2>&1 || sleep 0.2
     done
 }
 switchover() {
@@ -40,15 +40,9 @@ switchover() {
     remember rows "$(sql pair 'select count(*) from ticks')"
     note "from $before to $after, $(recall rows) rows, timeline $(field cluster/pair .status.timelineID)"
 }
-# No hole in the archive: each timeline's segments follow one another.
 no_holes() {
-    local names
-    names=$(s3_list "$RUN_ID/store/pair/wals/" | sed -E 's#.*/##; s#\..*##' | grep -E '^[0-9A-F]{24}$' | sort -u)
-    awk '{ tli = substr($1, 1, 8); n = strtonum("0x" substr($1, 9, 8)) * 256 + strtonum("0x" substr($1, 17, 8))
-           if (tli == last_tli && n != last + 1) { print "hole before " $1; bad = 1 }
-           last_tli = tli; last = n } END { exit bad }' <<<"$names" || fail 'the archive has a hole'
+    no_holes_below "$RUN_ID/store/pair"
     s3_list "$RUN_ID/store/pair/wals/" | grep -q '00000002.history'
-    note "$(wc -l <<<"$names") segments"
 }
 replica() {
     cluster follower 1 "$(comes_from store pair)" "$(recovers '')" 'replica: {enabled: true, source: origin}'
