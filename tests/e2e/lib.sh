@@ -31,6 +31,7 @@ step() {
     begin=$(date +%s%N)
     (
         set -euo pipefail
+        shopt -s inherit_errexit
         "$@"
     ) >"$STATE/step.log" 2>&1
     code=$?

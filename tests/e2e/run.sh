@@ -31,6 +31,10 @@ PLUGIN=${PLUGIN:-cellarman}
 trap 'rm -rf "$STATE"' EXIT
 
 build_kubectl_cnpg || exit 2
+if [ "$PLUGIN" != reference ] && [ ! -x "$PLUGIN_BINARY" ]; then
+    echo "tests/e2e/run.sh needs $PLUGIN_BINARY: build it with deploy/build-static.sh, or name another in PLUGIN_BINARY" >&2
+    exit 2
+fi
 
 if [ $# = 0 ]; then
     for file in "$here"/scenarios/*.sh; do set -- "$@" "$(basename "$file" .sh)"; done
