@@ -7,10 +7,12 @@
 //! | [`resources`] | manifests, secrets, status and events: Kubernetes or a directory |
 //! | [`grpc`] | what every gRPC server here shares |
 //! | [`instance`] | the sidecar of an instance or of a recovery job |
+//! | [`controller`] | what one replica of the operator's side does for all |
 //! | [`operator`] | what the operator's side decides, and serving it |
 
 pub mod arguments;
 pub mod cluster;
+pub mod controller;
 pub mod grpc;
 pub mod healthcheck;
 pub mod instance;

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::arguments::{self, Arguments, Command, CommonArguments, HealthcheckWay};
 use crate::instance::Mode;
+use crate::operator::serving;
 use crate::{healthcheck, instance, logging};
 
 /// Where the instance manager looks for sockets. The name of a socket is its plugin's name.
@@ -76,7 +77,11 @@ async fn run(command: Command, common: CommonArguments) -> Result<ExitCode, AnyF
             let socket = socket_path(instance.socket.clone(), &common.plugin_name);
             instance::serve(Mode::RecoveryJob, &common, &instance, &socket, cancel).await?;
         }
-        Command::Operator { .. } | Command::Crd => {
+        Command::Operator { operator, .. } => {
+            cancel_on_signals(cancel.clone());
+            serving::serve(&common, &operator, cancel).await?;
+        }
+        Command::Crd => {
             error!("this command is not built into this program");
             return Ok(ExitCode::FAILURE);
         }

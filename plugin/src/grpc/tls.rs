@@ -107,37 +107,39 @@ pub struct Credentials {
     pub client_certificate: Pem,
 }
 
+/// The three files with the credentials.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// The server's certificate.
+    pub server_certificate: PathBuf,
+    /// Its key.
+    pub server_key: PathBuf,
+    /// The certificates by which clients are known.
+    pub client_certificate: PathBuf,
+}
+
 /// Where the credentials are.
 #[derive(Debug, Clone)]
-pub enum Source {
-    /// In three files.
-    Files {
-        /// The server's certificate.
-        server_certificate: PathBuf,
-        /// Its key.
-        server_key: PathBuf,
-        /// The certificates by which clients are known.
-        client_certificate: PathBuf,
-    },
-    /// With the one who makes and renews them.
-    Held(watch::Receiver<Option<Credentials>>),
+pub struct Source {
+    /// With the one who makes and renews them, if they are made here.
+    pub held: watch::Receiver<Option<Credentials>>,
+    /// In files, if they are made elsewhere.
+    pub files: Option<Files>,
 }
 
 impl Source {
     /// The credentials as they are now.
     pub async fn read(&self) -> Result<Credentials, TlsError> {
-        match self {
-            Self::Held(credentials) => credentials.borrow().clone().ok_or(TlsError::Missing),
-            Self::Files {
-                server_certificate,
-                server_key,
-                client_certificate,
-            } => Ok(Credentials {
-                server_certificate: read(server_certificate).await?,
-                server_key: read(server_key).await?,
-                client_certificate: read(client_certificate).await?,
-            }),
+        let held = self.held.borrow().clone();
+        if let Some(held) = held {
+            return Ok(held);
         }
+        let files = self.files.as_ref().ok_or(TlsError::Missing)?;
+        Ok(Credentials {
+            server_certificate: read(&files.server_certificate).await?,
+            server_key: read(&files.server_key).await?,
+            client_certificate: read(&files.client_certificate).await?,
+        })
     }
 }
 

@@ -37,4 +37,26 @@ pub struct OperatorArguments {
     /// Where the plugin is served
     #[arg(long, value_name = "ADDRESS", default_value = ":9090")]
     pub server_address: String,
+    /// The image of the sidecars
+    #[arg(long, env = "SIDECAR_IMAGE", value_name = "IMAGE", default_value = "")]
+    pub sidecar_image: String,
+    /// The group of Clusters, where it is not CloudNativePG's own
+    #[arg(
+        long,
+        env = "CUSTOM_CNPG_GROUP",
+        value_name = "GROUP",
+        default_value = ""
+    )]
+    pub custom_cnpg_group: String,
+    /// The version of Clusters
+    #[arg(
+        long,
+        env = "CUSTOM_CNPG_VERSION",
+        value_name = "VERSION",
+        default_value = ""
+    )]
+    pub custom_cnpg_version: String,
+    /// The plugin's Service; the Secrets with its certificates are named after it
+    #[arg(long, env = "PLUGIN_SERVICE", value_name = "NAME")]
+    pub service_name: Option<String>,
 }

@@ -9,7 +9,7 @@
 //! | [`capabilities`] | what the operator's side can do |
 //! | [`arguments`] | what its command takes |
 //!
-//! Pure. Not here: serving any of it, and reading ObjectStores, Roles or Backups from anywhere.
+//! All that is pure. [`serving`] carries it out, and alone reads and writes objects.
 
 pub mod arguments;
 pub mod capabilities;
@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod names;
 pub mod object_store;
 pub mod roles;
+pub mod serving;
 pub mod validation;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,79 @@
+//! What one replica does for all: it looks after ObjectStores, their conditions and Roles.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`lease`] | which replica it is |
+//! | [`object_stores`] | the work |
+//! | [`certificates`] | the plugin's own certificates; every replica sees to them |
+//!
+//! Not here: the calls of the operator, which every replica answers.
+
+pub mod certificates;
+pub mod lease;
+pub mod object_stores;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::operator::Settings;
+use crate::operator::arguments::OperatorArguments;
+use crate::operator::serving::Caches;
+use crate::resources::api::ApiServer;
+
+/// What was installed, and which Pod of it this is.
+#[derive(Debug, Clone)]
+pub struct Installed {
+    /// The API.
+    pub api: ApiServer,
+    /// The plugin's namespace.
+    pub namespace: String,
+    /// The plugin's Service.
+    pub service: String,
+    /// The Lease by which replicas agree.
+    pub lease: String,
+    /// This replica among them.
+    pub replica: String,
+    /// Whether there may be several replicas.
+    pub is_elected: bool,
+}
+
+impl Installed {
+    /// As the manifests have it: beside plugin-barman-cloud, names begin with `cellarman-`.
+    pub fn find(api: &ApiServer, settings: &Settings, arguments: &OperatorArguments) -> Self {
+        let (service, lease) = if settings.names.are_usual() {
+            ("barman-cloud", "822e3f5c.cnpg.io")
+        } else {
+            ("cellarman-barman-cloud", "cellarman.822e3f5c.cnpg.io")
+        };
+        let host = std::env::var("HOSTNAME").unwrap_or_default();
+        let start = cellarman::clock::now().timestamp_micros();
+        Self {
+            api: api.clone(),
+            namespace: api.client().default_namespace().to_owned(),
+            service: arguments
+                .service_name
+                .clone()
+                .unwrap_or_else(|| service.to_owned()),
+            lease: lease.to_owned(),
+            // A Pod's container that starts again is another replica.
+            replica: format!("{host}_{start}"),
+            is_elected: arguments.leader_elect,
+        }
+    }
+}
+
+/// Does the work whenever it is this replica's turn, until `cancel`.
+pub async fn run(
+    installed: Installed,
+    caches: Caches,
+    settings: Settings,
+    cancel: CancellationToken,
+) {
+    if !installed.is_elected {
+        object_stores::run(&installed.api, &caches, &settings, cancel).await;
+        return;
+    }
+    lease::whenever_held(&installed, &cancel, |held| {
+        object_stores::run(&installed.api, &caches, &settings, held)
+    })
+    .await;
+}
