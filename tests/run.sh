@@ -83,6 +83,7 @@ wait "$servers"
 cat "$scratch/servers"
 
 step units cargo test --workspace --lib --bins --no-fail-fast
+step plugin cargo test -p cellarman-plugin --test suite --no-fail-fast
 step documentation cargo test --workspace --doc
 step tidy cargo test --test tidy
 step mutations cargo test --test mutations

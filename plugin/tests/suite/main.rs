@@ -1,4 +1,6 @@
 //! Tests of the plugin through its sockets and of what is shipped with it: one binary, so that it
 //! is linked once. None of them needs a Kubernetes; the real operator is in `tests/e2e`.
+#![expect(clippy::panic, reason = "helpers of tests fail the test")]
 
+mod deploy;
 mod descriptors;
