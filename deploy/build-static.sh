@@ -9,9 +9,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$(uname -m)-unknown-linux-gnu
 # A target is named so that build scripts and macros, which must be dynamic, do not see the flags.
-export RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static -C strip=symbols"
+export RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static"
 cargo build --release --locked --target "$target" -p cellarman-plugin "$@" >&2
 program=${CARGO_TARGET_DIR:-target}/$target/release/cellarman-plugin
+# Line tables stay in it, for whoever looks into a crash; what goes into an image is stripped (install -s).
 # A program that still asks for an interpreter would not start in an empty image.
 if LC_ALL=C readelf -l "$program" | grep -q 'Requesting program interpreter'; then
     echo "$program is not static" >&2

@@ -38,7 +38,8 @@ plugin_images() { # cellarman|reference
             reference_images >"$made.new"
         else
             [ -x "$PLUGIN_BINARY" ] || fail "$PLUGIN_BINARY is not there: build it with deploy/build-static.sh"
-            image_of cellarman-plugin "$PLUGIN_BINARY" 26:26 >"$made.new"
+            strip -o "$STATE/cellarman-plugin" "$PLUGIN_BINARY"
+            image_of cellarman-plugin "$STATE/cellarman-plugin" 26:26 >"$made.new"
             cat "$made.new" "$made.new" >"$made.both"
             mv "$made.both" "$made.new"
         fi
