@@ -3,8 +3,13 @@
 //! Not here: what the services do.
 
 pub mod archives;
+pub mod backup;
 pub mod choice;
+pub mod maintenance;
+pub mod metrics;
+pub mod observer;
 pub mod restore;
+pub mod status;
 pub mod wal;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +18,7 @@ use std::sync::Arc;
 use cellarman::cnpgi::identity::plugin_capability::service::Type as ServiceType;
 use cellarman::fault::{AnyFault, Fault, Kind};
 use cellarman::metrics::Metrics;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -93,15 +99,27 @@ pub async fn serve(
         metrics: Arc::default(),
         cancel: cancel.clone(),
     };
-    let routes = routes(mode, &context);
+    let wake = Arc::new(Notify::new());
+    let routes = routes(mode, &context, &wake);
+    if mode == Mode::Instance {
+        tokio::spawn(observer::run(context.clone()));
+        tokio::spawn(maintenance::run(context, wake));
+    }
     socket::serve(socket, routes, cancel).await?;
     Ok(())
 }
 
-fn routes(mode: Mode, context: &Context) -> Routes {
+/// The services. `wake` tells the maintenance of a new backup.
+fn routes(mode: Mode, context: &Context, wake: &Arc<Notify>) -> Routes {
     // Each service that is added below goes in here as well.
     let services: &[ServiceType] = match mode {
-        Mode::Instance | Mode::RecoveryJob => &[ServiceType::WalService, ServiceType::RestoreJob],
+        Mode::Instance => &[
+            ServiceType::WalService,
+            ServiceType::BackupService,
+            ServiceType::RestoreJob,
+            ServiceType::Metrics,
+        ],
+        Mode::RecoveryJob => &[ServiceType::WalService, ServiceType::RestoreJob],
     };
     let mut routes = Routes::builder();
     routes
@@ -109,6 +127,11 @@ fn routes(mode: Mode, context: &Context) -> Routes {
         .add_service(health::server())
         .add_service(wal::server(context))
         .add_service(restore::server(context));
+    if mode == Mode::Instance {
+        routes
+            .add_service(backup::server(context, wake))
+            .add_service(metrics::server(context));
+    }
     routes.routes()
 }
 

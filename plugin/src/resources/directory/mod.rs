@@ -17,7 +17,7 @@ use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 use tokio::task;
 
-use crate::resources::directory::files::{Files, Found};
+use crate::resources::directory::files::Files;
 use crate::resources::{
     Condition, Event, ObjectKind, ObjectRef, ResourceError, Resources, SecretData,
 };
