@@ -1,12 +1,15 @@
 //! The manifests have the names that plugin-barman-cloud has, and no right that nobody needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use cellarman_plugin::cluster::Cluster;
+use cellarman_plugin::operator::roles::{self, Change};
+use cellarman_plugin::operator::{ObjectStores, Settings};
 use serde_json::{Value, json};
 use testbed::cache;
 
-use super::{deploy, documents, text};
+use super::{deploy, documents, read, text};
 
 /// Kind and name of each object that plugin-barman-cloud brings and that ours stand in for. Not
 /// among them: the rights to ask who somebody is, which only its metrics server needs.
@@ -167,6 +170,45 @@ fn nothing_may_write_secrets_but_the_two_certificates() {
     }
 }
 
+/// Kubernetes refuses a Role with a right that its author does not have.
+#[test]
+fn the_plugin_has_every_right_that_it_gives() {
+    let objects = testbed::or_not_run!(built("cert-manager"));
+    let cluster = documents(&read(&deploy("examples/cluster.yaml"))).remove(0);
+    let cluster = Cluster::parse(cluster.to_string().as_bytes()).expect("a Cluster");
+    let stores: ObjectStores = documents(&read(&deploy("examples/stores/s3.yaml")))
+        .into_iter()
+        .filter(|document| text(document, "/kind") == "ObjectStore")
+        .map(|store| (text(&store, "/metadata/name").to_owned(), store))
+        .collect();
+    let settings = Settings::new("barman-cloud.cloudnative-pg.io", "image");
+    let access = roles::access(&cluster, &BTreeSet::new(), &stores, &settings);
+    let Change::Create(role) = access.role_change(None) else {
+        panic!("no Role is made");
+    };
+    let given = role["rules"].as_array().expect("rules");
+    assert!(
+        given
+            .iter()
+            .any(|rule| words(rule, "resources") == ["secrets"])
+    );
+    for rule in given {
+        let has = |verb: &&str| {
+            rules(&objects, "ClusterRole").any(|(name, own)| {
+                name == "plugin-barman-cloud"
+                    && own["apiGroups"] == rule["apiGroups"]
+                    && own["resources"] == rule["resources"]
+                    && words(own, "verbs").contains(verb)
+            })
+        };
+        let missing: Vec<&str> = words(rule, "verbs")
+            .into_iter()
+            .filter(|verb| !has(verb))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?} of {rule}");
+    }
+}
+
 #[test]
 fn the_pod_needs_no_certain_user_and_writes_nothing() {
     let objects = testbed::or_not_run!(built("default"));
@@ -177,7 +219,7 @@ fn the_pod_needs_no_certain_user_and_writes_nothing() {
     assert_eq!(container["readOnlyRootFilesystem"], true);
     assert_eq!(container["allowPrivilegeEscalation"], false);
     assert_eq!(container["capabilities"]["drop"], json!(["ALL"]));
-    let dockerfile = super::read(&deploy("Dockerfile"));
+    let dockerfile = read(&deploy("Dockerfile"));
     assert!(
         dockerfile.contains("\nUSER 10001:10001\n"),
         "the user must be a number and not root"
