@@ -3,6 +3,7 @@
 //! Nothing is fetched for a scrape. Not here: who counts, and what is looked at now and then
 //! ([`crate::instance::observer`]).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cellarman::cnpgi::metrics as wire;
@@ -58,7 +59,7 @@ impl metrics_server::Metrics for MetricsService {
                 fq_name: definition.name,
                 help: definition.help.to_owned(),
                 variable_labels: labels.map(|label| (*label).to_owned()).collect(),
-                const_labels: Default::default(),
+                const_labels: HashMap::default(),
                 value_type: Some(wire::MetricType {
                     r#type: value_type.into(),
                 }),

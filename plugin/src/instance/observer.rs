@@ -6,9 +6,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use cellarman::clock;
 use cellarman::metrics::{Metric, Metrics};
+use chrono::{DateTime, Utc};
 use tokio::task;
 use tokio::time::{self, Instant};
 
@@ -28,14 +30,14 @@ const PAGE_BYTES: u64 = 4096;
 struct Waiting {
     files: u64,
     bytes: u64,
-    oldest: Option<SystemTime>,
+    oldest: Option<DateTime<Utc>>,
 }
 
 /// Looks until the process is to end.
 pub async fn run(context: Context) {
     context
         .metrics
-        .set_time(Metric::ProcessStart, Some(chrono::Utc::now()));
+        .set_time(Metric::ProcessStart, Some(clock::now()));
     let mut window_at = Instant::now();
     loop {
         look_at_host(&context.metrics, context.pgdata.join("pg_wal")).await;
@@ -54,17 +56,17 @@ pub async fn run(context: Context) {
 async fn look_at_host(metrics: &Arc<Metrics>, pg_wal: PathBuf) {
     let looked = task::spawn_blocking(move || waiting(&pg_wal)).await;
     if let Ok(Ok(waiting)) = looked {
-        show(metrics, waiting, SystemTime::now());
+        show(metrics, waiting, clock::now());
     }
     if let Some(bytes) = resident_bytes() {
         metrics.set(Metric::ProcessResidentBytes, bytes);
     }
 }
 
-fn show(metrics: &Metrics, waiting: Waiting, now: SystemTime) {
+fn show(metrics: &Metrics, waiting: Waiting, now: DateTime<Utc>) {
     let age = waiting
         .oldest
-        .and_then(|oldest| now.duration_since(oldest).ok());
+        .and_then(|oldest| now.signed_duration_since(oldest).to_std().ok());
     metrics.set(Metric::WalReadyFiles, waiting.files);
     metrics.set(Metric::WalArchiveLagBytes, waiting.bytes);
     metrics.set_duration(Metric::WalArchiveLagSeconds, age.unwrap_or_default());
@@ -82,6 +84,7 @@ fn waiting(pg_wal: &Path) -> io::Result<Waiting> {
         let Ok(since) = entry.metadata().and_then(|status| status.modified()) else {
             continue;
         };
+        let since = DateTime::from(since);
         waiting.files += 1;
         waiting.bytes += fs::metadata(pg_wal.join(name)).map_or(0, |file| file.len());
         waiting.oldest = Some(waiting.oldest.map_or(since, |oldest| oldest.min(since)));
@@ -116,6 +119,7 @@ async fn look_at_window(context: &Context) {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::time::SystemTime;
 
     use super::*;
 
@@ -124,7 +128,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let status = folder.path().join("archive_status");
         fs::create_dir(&status).unwrap();
-        let now = SystemTime::now();
+        let now = clock::now();
         for (name, bytes, state, age) in [
             ("000000010000000000000001", 7, "ready", 30),
             ("000000010000000000000002", 5, "ready", 10),
@@ -135,7 +139,8 @@ mod tests {
                 fs::write(folder.path().join(name), vec![0; bytes]).unwrap();
             }
             let mark = File::create(status.join(format!("{name}.{state}"))).unwrap();
-            mark.set_modified(now - Duration::from_secs(age)).unwrap();
+            let since = SystemTime::from(now) - Duration::from_secs(age);
+            mark.set_modified(since).unwrap();
         }
         let metrics = Metrics::default();
         show(&metrics, waiting(folder.path()).unwrap(), now);

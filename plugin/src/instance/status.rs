@@ -73,7 +73,7 @@ impl Summary {
         let backups = catalog.backups.iter().map(|entry| &entry.backup);
         let done = backups.filter(|backup| backup.status == BackupStatus::Done);
         let ends: Vec<_> = done.map(|backup| backup.end_time).collect();
-        let known = || ends.iter().flatten().map(|end| end.to_utc());
+        let known = || ends.iter().flatten().map(DateTime::to_utc);
         Self {
             first: known().min(),
             last_success: known().max(),

@@ -13,6 +13,7 @@ pub use crate::instance::backup::result::{DESTINATION_KEY, OBJECT_STORE_KEY, SER
 use std::sync::Arc;
 use std::time::Duration;
 
+use cellarman::clock;
 use cellarman::cnpgi::backup::backup_capability::rpc::Type as RpcType;
 use cellarman::cnpgi::backup::backup_capability::{self, Rpc};
 use cellarman::cnpgi::backup::{
@@ -26,7 +27,6 @@ use cellarman::postgres::connect::{ConnectError, ConnectOptions};
 use cellarman::service::base_backup::error::BackupError;
 use cellarman::service::base_backup::{self, BackupReport, BaseBackup, WalSupply};
 use cellarman::store::PutOptions;
-use chrono::Utc;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ use crate::instance::status::{Summary, report, report_failed_backup};
 use crate::resources::{Event, EventType, ObjectKind, ObjectRef, ResourceError};
 
 /// How long a right may take to come: the operator's side extends the Role when it sees the Backup.
-const RIGHTS_TIMEOUT: Duration = Duration::from_secs(60);
+const RIGHTS_TIMEOUT: Duration = Duration::from_mins(1);
 const RIGHTS_PAUSE: Duration = Duration::from_secs(2);
 
 /// A backup that is not taken.
@@ -326,7 +326,7 @@ impl Attempt {
 
     async fn after_failure(&self, text: &str) {
         let metrics = &self.context.metrics;
-        let now = Utc::now();
+        let now = clock::now();
         metrics.increment(Metric::BackupsFailed);
         metrics.set_time(Metric::LastFailedBackup, Some(now));
         let message = format!("Backup {} failed: {text}", self.wanted.resource_name);

@@ -2,9 +2,9 @@
 //!
 //! Not here: what is done about it.
 
+use cellarman::clock;
 use cellarman::cnpgi::backup::BackupRequest;
 use cellarman::fault::chain;
-use chrono::Utc;
 use serde::Deserialize;
 
 use crate::cluster::{ArchiveRef, Cluster, Metadata};
@@ -78,7 +78,7 @@ impl Wanted {
         let online = definition.spec.online_configuration.unwrap_or_default();
         Ok(Self {
             resource_name: definition.metadata.name,
-            backup_name: Utc::now().format("backup-%Y%m%d%H%M%S").to_string(),
+            backup_name: clock::now().format("backup-%Y%m%d%H%M%S").to_string(),
             archive: ArchiveRef {
                 object_store: store,
                 server,

@@ -12,10 +12,10 @@ mod rules;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cellarman::clock;
 use cellarman::fault::{Fault, chain};
 use cellarman::metrics::Metric;
 use cellarman::service::maintenance::sweep;
-use chrono::Utc;
 use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 use tracing::{debug, info, warn};
@@ -69,7 +69,7 @@ async fn next_round(context: &Context, told: &mut Option<String>) -> Duration {
             }
             metrics.increment(Metric::MaintenanceRuns);
             metrics.set_duration(Metric::MaintenanceLastDuration, begun.elapsed());
-            metrics.set_time(Metric::MaintenanceLastSuccess, Some(Utc::now()));
+            metrics.set_time(Metric::MaintenanceLastSuccess, Some(clock::now()));
             return interval;
         }
         Err(error) => error,

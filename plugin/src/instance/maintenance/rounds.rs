@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cellarman::barman::repository::Catalog;
+use cellarman::clock;
 use cellarman::fault::{Fault, Kind, chain};
 use cellarman::metrics::Metric;
 use cellarman::service::expire::{self, error::ExpireError, run::Done};
 use cellarman::service::store_clock;
-use chrono::Utc;
 use serde_json::Value;
 use tracing::{info, warn};
 
-use crate::cluster::{ArchiveRef, Cluster};
+use crate::cluster::{ArchiveRef, Cluster, PluginEntry};
 use crate::instance::Context;
 use crate::instance::archives::OpenArchive;
 use crate::instance::maintenance::collection::{self, Completed, Seen};
@@ -61,7 +61,7 @@ impl<'a> Round<'a> {
         let context = self.context;
         let cluster = read_cluster(context).await?;
         let entry = cluster.entry(&context.plugin_name);
-        if !entry.is_some_and(|entry| entry.is_enabled()) {
+        if !entry.is_some_and(PluginEntry::is_enabled) {
             return Ok(Outcome::NotOurs("the plugin is not in use"));
         }
         let own = cluster.archives(&context.plugin_name).own;
@@ -76,7 +76,7 @@ impl<'a> Round<'a> {
         let looked_after = self.look_after(&cluster, &own).await;
         if let Err(error) = &looked_after {
             let text = conditions::sentence(error);
-            report_error(context.resources.as_ref(), &own, &text, Utc::now()).await;
+            report_error(context.resources.as_ref(), &own, &text, clock::now()).await;
         }
         looked_after.map(|()| Outcome::Done)
     }
@@ -140,7 +140,7 @@ impl<'a> Round<'a> {
         if !repository.has_server().await? {
             return Ok((None, 0));
         }
-        let now = store_clock::now(repository, Utc::now()).await?;
+        let now = store_clock::now(repository, clock::now()).await?;
         let plan = expire::plan(repository, rules, now).await?;
         let metrics = &self.context.metrics;
         if let Some(newest) = plan.newest_put() {

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{SecondsFormat, Utc};
+use cellarman::clock;
+use chrono::SecondsFormat;
 use serde_json::{Map, Value, json};
 use tokio::task;
 
@@ -141,7 +142,7 @@ impl Resources for Directory {
     ) -> Result<(), ResourceError> {
         let condition = condition.clone();
         self.change_status(object_store, move |status| {
-            put_condition(status, &condition)
+            put_condition(status, &condition);
         })
         .await
     }
@@ -217,7 +218,7 @@ fn put_condition(status: &mut Value, condition: &Condition) {
 
 /// The time, as Kubernetes writes it.
 fn now() -> String {
-    Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true)
+    clock::now().to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 #[cfg(test)]
