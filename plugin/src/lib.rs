@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`program`], [`arguments`], [`logging`], [`healthcheck`] | the command line |
 //! | [`cluster`], [`object_store`] | pure: what matters of a Cluster and of an ObjectStore |
+//! | [`crd`] | the CustomResourceDefinition of ObjectStores |
 //! | [`resources`] | manifests, secrets, status and events: Kubernetes or a directory |
 //! | [`grpc`] | what every gRPC server here shares |
 //! | [`instance`] | the sidecar of an instance or of a recovery job |
@@ -13,6 +14,7 @@
 pub mod arguments;
 pub mod cluster;
 pub mod controller;
+pub mod crd;
 pub mod grpc;
 pub mod healthcheck;
 pub mod instance;

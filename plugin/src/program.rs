@@ -2,20 +2,20 @@
 //!
 //! Not here: what the commands do.
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cellarman::fault::{AnyFault, chain};
-use clap::Parser;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::arguments::{self, Arguments, Command, CommonArguments, HealthcheckWay};
+use crate::arguments::{self, Command, CommonArguments, HealthcheckWay};
 use crate::instance::Mode;
 use crate::operator::serving;
-use crate::{healthcheck, instance, logging};
+use crate::{crd, healthcheck, instance, logging};
 
 /// Where the instance manager looks for sockets. The name of a socket is its plugin's name.
 const SOCKETS: &str = "/plugins";
@@ -89,10 +89,16 @@ async fn run(command: Command, common: CommonArguments) -> Result<ExitCode, AnyF
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints the definition; the exit code says whether it went through.
 fn crd() -> ExitCode {
-    // Nothing to print yet says so by its exit code.
-    let _ = Arguments::try_parse_from(["cellarman-plugin", "crd"]);
-    ExitCode::FAILURE
+    let written = crd::yaml()
+        .map_err(io::Error::other)
+        .and_then(|text| io::stdout().write_all(text.as_bytes()));
+    if written.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn socket_path(given: Option<PathBuf>, plugin_name: &str) -> PathBuf {
