@@ -2,5 +2,10 @@
 //! is linked once. None of them needs a Kubernetes; the real operator is in `tests/e2e`.
 #![expect(clippy::panic, reason = "helpers of tests fail the test")]
 
+mod caller;
 mod deploy;
 mod descriptors;
+mod identity;
+mod restore;
+mod sidecar;
+mod wal;

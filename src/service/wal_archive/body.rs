@@ -137,7 +137,7 @@ impl Bodies {
         file: &WalFile,
         compression: Compression,
         target: (Arc<dyn ObjectStore>, ObjectKey, PutOptions),
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<u64, ArchiveError> {
         let memory = self.reserve(BUDGET_MIB).await;
         let (store, key, put) = target;
         let options = UploadOptions {
@@ -157,7 +157,12 @@ impl Bodies {
         })
         .await;
         let outcome = match written {
-            Ok(()) => upload.finish().await.map(drop).map_err(ArchiveError::from),
+            Ok(()) => {
+                let uploaded = upload.finish().await;
+                uploaded
+                    .map(|uploaded| uploaded.size)
+                    .map_err(ArchiveError::from)
+            }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 match upload.finish().await {
                     Ok(_) => Err(read_error(&file.path, error)),

@@ -24,6 +24,7 @@ mod whole;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task;
 use tracing::{info, warn};
@@ -90,6 +91,7 @@ pub struct Archiver {
     demand: Demand,
     destination: Fingerprint,
     bodies: Bodies,
+    stored_bytes: Arc<AtomicU64>,
 }
 
 /// What a call works with.
@@ -119,6 +121,7 @@ impl Archiver {
             options: Arc::new(options),
             destination,
             bodies: Bodies::new(store.signs_bodies()),
+            stored_bytes: Arc::default(),
         }
     }
 
@@ -129,6 +132,11 @@ impl Archiver {
             demand,
             ..self.clone()
         }
+    }
+
+    /// How many bytes were put, as stored and look-aheads among them, since this was last asked.
+    pub fn take_stored_bytes(&self) -> u64 {
+        self.stored_bytes.swap(0, Ordering::Relaxed)
     }
 
     /// Archives the file at `path`. When it returns `Ok`, the file is in the store, durable.

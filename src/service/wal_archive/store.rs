@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tracing::{info, warn};
 
@@ -133,7 +134,9 @@ impl Archiver {
         let options = self.put_options_of(file, way);
         let target = (Arc::clone(&self.repository.store), key.clone(), options);
         let compression = self.options.compression;
-        self.bodies.stream(file, compression, target).await
+        let stored_bytes = self.bodies.stream(file, compression, target).await?;
+        self.count_stored(stored_bytes);
+        Ok(())
     }
 
     /// Puts a file that does not stream, in its turn; its digest where that is wanted.
@@ -157,7 +160,12 @@ impl Archiver {
         };
         let store = &self.repository.store;
         store.put(key, body.bytes.clone(), &options).await?;
+        self.count_stored(body.bytes.len().try_into().unwrap_or(u64::MAX));
         Ok(body.digest.clone())
+    }
+
+    fn count_stored(&self, bytes: u64) {
+        self.stored_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn put_options_of(&self, file: &WalFile, way: PutWay) -> PutOptions {

@@ -205,11 +205,13 @@ impl WalService {
             None => Demand::ByMarker,
         };
         let archive = call.open(&named).await?;
-        let archived = archive.archiver.demanding(demand).archive(&path).await?;
+        let archiver = archive.archiver.demanding(demand);
+        let archived = archiver.archive(&path).await;
+        let metrics = &self.context.metrics;
+        metrics.add(Metric::WalArchiveStoredBytes, archiver.take_stored_bytes());
+        let archived = archived?;
         if let Ok(meta) = tokio::fs::metadata(&path).await {
-            self.context
-                .metrics
-                .add(Metric::WalArchiveRawBytes, meta.len());
+            metrics.add(Metric::WalArchiveRawBytes, meta.len());
         }
         Ok(archived)
     }
