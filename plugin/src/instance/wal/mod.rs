@@ -212,6 +212,13 @@ impl WalService {
         let archived = archived?;
         if let Ok(meta) = tokio::fs::metadata(&path).await {
             metrics.add(Metric::WalArchiveRawBytes, meta.len());
+            let is_segment = path.file_name().is_some_and(|name| name.len() == 24);
+            // What the server wrote into it last can be recovered from now on.
+            if let Ok(written) = meta.modified()
+                && is_segment
+            {
+                metrics.advance_time(Metric::LastRecoverable, written.into());
+            }
         }
         Ok(archived)
     }
