@@ -36,6 +36,8 @@ plugin_images() { # cellarman|reference
     if [ ! -e "$made" ]; then
         if [ "$1" = reference ]; then
             reference_images >"$made.new"
+        elif [ -n "${PLUGIN_IMAGE:-}" ]; then
+            printf '%s\n%s\n' "$PLUGIN_IMAGE" "$PLUGIN_IMAGE" >"$made.new"
         else
             [ -x "$PLUGIN_BINARY" ] || fail "$PLUGIN_BINARY is not there: build it with deploy/build-static.sh"
             strip -o "$STATE/cellarman-plugin" "$PLUGIN_BINARY"
