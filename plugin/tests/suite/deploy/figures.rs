@@ -10,11 +10,10 @@ use serde_json::Value;
 use super::{deploy, documents, read, text};
 
 /// What others show: CloudNativePG's exporter, and kube-state-metrics.
-const OF_OTHERS: [&str; 6] = [
+const OF_OTHERS: [&str; 5] = [
     "cnpg_collector_pg_wal_archive_status",
     "cnpg_collector_up",
     "cnpg_collector_wal_bytes",
-    "cnpg_pg_replication_in_recovery",
     "cnpg_pg_stat_archiver_seconds_since_last_archival",
     "kube_deployment_status_replicas_available",
 ];

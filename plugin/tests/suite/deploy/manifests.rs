@@ -13,7 +13,11 @@ use super::{deploy, documents, read, text};
 
 /// Kind and name of each object that plugin-barman-cloud brings and that ours stand in for. Not
 /// among them: the rights to ask who somebody is, which only its metrics server needs.
-pub(super) const OF_THE_REFERENCE: [(&str, &str); 13] = [
+pub(super) const OF_THE_REFERENCE: [(&str, &str); 14] = [
+    (
+        "CustomResourceDefinition",
+        "objectstores.barmancloud.cnpg.io",
+    ),
     ("ServiceAccount", "plugin-barman-cloud"),
     ("Role", "barman-plugin-leader-election-role"),
     ("RoleBinding", "barman-plugin-leader-election-rolebinding"),
