@@ -2,6 +2,7 @@
 //!
 //! Not here: whether a Kubernetes takes it, which `tests/e2e` sees.
 
+mod chart;
 mod examples;
 mod figures;
 mod manifests;
