@@ -136,3 +136,50 @@ fn every_backup_of_the_examples_goes_through_the_plugin() {
         }
     }
 }
+
+#[test]
+fn every_field_of_the_examples_is_in_the_definition_of_object_stores() {
+    let definition = deploy("crd/barmancloud.cnpg.io_objectstores.yaml");
+    let definition = documents(&read(&definition)).remove(0);
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let mut complaints = Vec::new();
+    for path in yaml_files(&deploy("examples/stores")) {
+        for document in documents(&read(&path)) {
+            if text(&document, "/kind") == "ObjectStore" {
+                let place = path.display().to_string();
+                unknown_fields(
+                    &place,
+                    &document["spec"],
+                    &schema["properties"]["spec"],
+                    &mut complaints,
+                );
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+    unknown_fields(
+        "it",
+        &serde_json::json!({"retentionPolici": "7d", "configuration": {"wal": {"maxParalel": 1}}}),
+        &schema["properties"]["spec"],
+        &mut complaints,
+    );
+    assert_eq!(
+        complaints,
+        ["it.configuration.wal.maxParalel", "it.retentionPolici"]
+    );
+}
+
+/// The fields that a schema with properties does not have: Kubernetes would drop them.
+fn unknown_fields(place: &str, value: &Value, schema: &Value, found: &mut Vec<String>) {
+    let (Some(fields), Some(properties)) = (value.as_object(), schema["properties"].as_object())
+    else {
+        return;
+    };
+    for (name, inner) in fields {
+        let place = format!("{place}.{name}");
+        match properties.get(name) {
+            Some(schema) => unknown_fields(&place, inner, schema, found),
+            None => found.push(place),
+        }
+    }
+}
