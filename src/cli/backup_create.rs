@@ -19,6 +19,7 @@ use crate::cli::backup_document::BackupDocument;
 use crate::cli::progress::Progress;
 use crate::cli::{Context, text};
 use crate::codec::Compression;
+use crate::config::bandwidth;
 use crate::domain::backup::BackupId;
 use crate::domain::segment::SegmentName;
 use crate::domain::timeline::TimelineId;
@@ -53,7 +54,7 @@ pub struct CreateArguments {
     #[arg(long, value_name = "CODEC[:LEVEL]")]
     compression: Option<Compression>,
     /// Send at most so many bytes a second, all jobs together, as in 50M (K, M and G are of 1024)
-    #[arg(long, value_name = "BYTES", value_parser = parse_bandwidth)]
+    #[arg(long, value_name = "BYTES", value_parser = bandwidth::parse)]
     max_bandwidth: Option<NonZeroU64>,
     /// How long to wait for the backup's last WAL to be in the archive, as in 300, 5min or 1h
     /// [default: twice archive_timeout, taken as 1 min at least, and 1 min more]
@@ -91,7 +92,7 @@ pub async fn run(arguments: CreateArguments, context: &Context) -> Result<ExitCo
             jobs: arguments.jobs.map_or(settings.data.jobs, usize::from),
             compression,
             is_immediate: arguments.immediate_checkpoint || settings.data.immediate_checkpoint,
-            bandwidth_max: arguments.max_bandwidth,
+            bandwidth_max: arguments.max_bandwidth.or(settings.data.bandwidth_max),
             archive_timeout: arguments.archive_timeout,
             waits_for_wal: true,
             put: PutOptions {
@@ -227,24 +228,6 @@ fn parse_name(text: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-fn parse_bandwidth(text: &str) -> Result<NonZeroU64, String> {
-    let (digits, factor) = match text.trim_end_matches("iB").split_at_checked(
-        text.find(|character: char| !character.is_ascii_digit())
-            .unwrap_or(text.len()),
-    ) {
-        Some((digits, "")) => (digits, 1),
-        Some((digits, "k" | "K")) => (digits, 1 << 10),
-        Some((digits, "M")) => (digits, 1 << 20),
-        Some((digits, "G")) => (digits, 1 << 30),
-        _ => ("", 0),
-    };
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| NonZeroU64::new(number.checked_mul(factor)?))
-        .ok_or_else(|| "expected a number of bytes a second, as in 50M".to_owned())
-}
-
 fn parse_timeout(text: &str) -> Result<Duration, String> {
     let at = text
         .find(|character: char| !character.is_ascii_digit())
@@ -265,28 +248,6 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bandwidths_have_units_of_1024() {
-        for (text, bytes) in [
-            ("1000", Some(1000)),
-            ("50M", Some(50 << 20)),
-            ("50MiB", Some(50 << 20)),
-            ("2k", Some(2048)),
-            ("1G", Some(1 << 30)),
-            ("0", None),
-            ("", None),
-            ("M", None),
-            ("5X", None),
-            ("99999999999999999999G", None),
-        ] {
-            assert_eq!(
-                parse_bandwidth(text).ok().map(NonZeroU64::get),
-                bytes,
-                "{text}"
-            );
-        }
-    }
 
     #[test]
     fn timeouts_have_units() {

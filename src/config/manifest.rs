@@ -1,7 +1,7 @@
 //! The ObjectStore manifest as it is written: fields and their spelling, nothing validated.
 //!
 //! The fields are those of `objectstores.barmancloud.cnpg.io/v1` and a few more: zstd and xz for
-//! data, `compressionLevel`, `storageClass`, `addressingStyle`.
+//! data, `compressionLevel`, `maxBandwidth`, `storageClass`, `addressingStyle`, `retention`.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +32,8 @@ pub struct Spec {
     pub configuration: Configuration,
     /// The recovery window.
     pub retention_policy: Option<String>,
+    /// What is kept beyond it. Read by the sidecar alone.
+    pub retention: Option<Value>,
     /// For the sidecar container alone. Not read here.
     pub instance_sidecar_configuration: Option<Value>,
 }
@@ -160,6 +162,8 @@ pub struct Data {
     pub jobs: Option<usize>,
     /// Ask for a checkpoint at once.
     pub immediate_checkpoint: Option<bool>,
+    /// How many bytes a second leave at most.
+    pub max_bandwidth: Option<String>,
     /// Options in Barman's words, for backups.
     pub additional_command_args: Vec<String>,
     /// Options in Barman's words, for restores.

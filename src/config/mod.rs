@@ -4,6 +4,7 @@
 
 mod arguments;
 mod azure;
+pub mod bandwidth;
 mod certificates;
 mod connection_string;
 mod container;
@@ -18,6 +19,7 @@ mod place;
 mod secrets;
 mod validate;
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use url::Url;
@@ -106,6 +108,8 @@ pub struct DataSettings {
     pub jobs: usize,
     /// Ask for a checkpoint at once instead of a spread one.
     pub immediate_checkpoint: bool,
+    /// So many bytes a second leave at most.
+    pub bandwidth_max: Option<NonZeroU64>,
 }
 
 impl Default for DataSettings {
@@ -114,6 +118,7 @@ impl Default for DataSettings {
             compression: Compression::NONE,
             jobs: 2,
             immediate_checkpoint: false,
+            bandwidth_max: None,
         }
     }
 }

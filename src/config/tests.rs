@@ -99,12 +99,14 @@ fn a_manifest_with_everything_is_read() {
       compression: gzip
       jobs: 3
       immediateCheckpoint: true
+      maxBandwidth: 50M
       encryption: aws:kms
       additionalCommandArgs: [--sse-kms-key-id, key-1]
     tags: {{b: '2', a: '1'}}
     historyTags: {{h: x}}
     azureCredentials:
   retentionPolicy: 30d
+  retention: {{redundancy: 3}}
 ---
 {SECRET}"
     );
@@ -128,6 +130,7 @@ fn a_manifest_with_everything_is_read() {
     assert_eq!(settings.wal.encryption, Some(Encryption::Aes256));
     assert_eq!(settings.data.compression.to_string(), "gzip");
     assert!(settings.data.immediate_checkpoint);
+    assert_eq!(settings.data.bandwidth_max, NonZeroU64::new(50 << 20));
     assert_eq!(settings.tags[0], ("a".to_owned(), "1".to_owned()));
     assert_eq!(settings.history_tags.len(), 1);
     assert_eq!(settings.retention_policy, "30d".parse().ok());
@@ -237,6 +240,10 @@ fn wrong_values_are_refused_with_field_and_advice() {
         (
             "    data: {encryption: rot13}",
             ["data.encryption", "AES256"],
+        ),
+        (
+            "    data: {maxBandwidth: fast}",
+            ["data.maxBandwidth", "such as 50M"],
         ),
         ("    endpointURL: minio:9000", ["endpointURL", "http://"]),
         ("    addressingStyle: x", ["addressingStyle", "virtual"]),

@@ -1,6 +1,7 @@
 //! From a manifest to settings: each value checked, each error with its field and what to do.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::arguments;
+use super::bandwidth;
 use super::endpoint;
 use super::environment::{self, Lookup};
 use super::error::ConfigError;
@@ -445,7 +447,21 @@ impl<'a> Validator<'a> {
             compression: self.compression("data", codec, data.compression_level)?,
             jobs: self.jobs("data.jobs", data.jobs, default.jobs)?,
             immediate_checkpoint: data.immediate_checkpoint.unwrap_or(false),
+            bandwidth_max: self.bandwidth(data.max_bandwidth.as_deref())?,
         })
+    }
+
+    fn bandwidth(&self, text: Option<&str>) -> Result<Option<NonZeroU64>, ConfigError> {
+        let text = text.filter(|text| !text.is_empty());
+        let problem = |_| {
+            self.refuse(
+                "data.maxBandwidth",
+                "is no bandwidth",
+                "Give a number of bytes a second, such as 50M.",
+            )
+        };
+        text.map(|text| bandwidth::parse(text).map_err(problem))
+            .transpose()
     }
 }
 

@@ -213,7 +213,7 @@ impl Attempt {
                 jobs: data.jobs,
                 compression: data.compression,
                 is_immediate: self.wanted.is_immediate || data.immediate_checkpoint,
-                bandwidth_max: None,
+                bandwidth_max: data.bandwidth_max,
                 archive_timeout: None,
                 waits_for_wal: self.wanted.waits_for_archive,
                 put: PutOptions {
