@@ -2,6 +2,7 @@
 //!
 //! Not here: what the services do.
 
+pub mod absence;
 pub mod archives;
 pub mod backup;
 pub mod choice;
@@ -21,6 +22,7 @@ use cellarman::metrics::Metrics;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tracing::warn;
 
 use crate::arguments::{CommonArguments, InstanceArguments};
 use crate::grpc::{health, identity, socket};
@@ -102,6 +104,9 @@ pub async fn serve(
     let wake = Arc::new(Notify::new());
     let routes = routes(mode, &context, &wake);
     if mode == Mode::Instance {
+        if let Err(error) = absence::clear(&context.pgdata) {
+            warn!(%error, "cannot remove what a recovery left");
+        }
         tokio::spawn(observer::run(context.clone()));
         tokio::spawn(maintenance::run(context, wake));
     }

@@ -26,14 +26,10 @@ use tracing::{debug, error};
 use crate::cluster::Cluster;
 use crate::grpc::status;
 use crate::instance::Context;
+use crate::instance::absence;
 use crate::instance::restore::error::HookError;
 use crate::instance::restore::run::Hook;
 use crate::resources::{Event, EventType, ObjectKind, ObjectRef};
-
-/// What the server is configured with: WAL through the instance manager, and writes at the end.
-const RESTORE_CONFIG: &str = "recovery_target_action = promote\n\
-    restore_command = '/controller/manager wal-restore --log-destination \
-    /controller/log/postgres.json %f %p'\n";
 
 /// How long telling of a failure may take.
 const TELL_MAX: time::Duration = time::Duration::from_secs(2);
@@ -73,7 +69,7 @@ impl RestoreJobHooks for HookService {
         let request = request.into_inner();
         match self.restore_cluster(&request).await {
             Ok(()) => Ok(Response::new(RestoreResponse {
-                restore_config: RESTORE_CONFIG.to_owned(),
+                restore_config: restore_config(),
                 envs: Vec::new(),
             })),
             Err(error) => {
@@ -84,6 +80,12 @@ impl RestoreJobHooks for HookService {
             }
         }
     }
+}
+
+/// What the server is configured with: WAL through the instance manager, and writes at the end.
+fn restore_config() -> String {
+    let command = absence::restore_command();
+    format!("recovery_target_action = promote\nrestore_command = '{command}'\n")
 }
 
 impl HookService {

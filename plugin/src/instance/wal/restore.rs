@@ -15,6 +15,7 @@ use cellarman::service::wal_restore::Restored;
 use tokio::time::{self, Instant};
 use tracing::{debug, info, warn};
 
+use crate::instance::absence;
 use crate::instance::choice::Patience;
 use crate::instance::wal::Call;
 use crate::instance::wal::error::WalError;
@@ -48,7 +49,7 @@ pub(super) async fn run(
     prefetch: &Prefetch,
 ) -> Result<(), WalError> {
     match call.asker().patience() {
-        Patience::UntilCallerGone => until_answered(call, wanted, prefetch, |_| true).await,
+        Patience::UntilCallerGone => insist(call, wanted, prefetch).await,
         Patience::Bounded(limit) => {
             let may_pass = |error: &WalError| error.kind().is_retryable();
             let answered = until_answered(call, wanted, prefetch, may_pass);
@@ -56,6 +57,22 @@ pub(super) async fn run(
             answered.unwrap_or(Err(WalError::OutOfPatience(limit)))
         }
     }
+}
+
+/// Tries until the store has answered, and leaves its word where the command sees it that the
+/// restore hook gives to a server.
+async fn insist(call: &Call<'_>, wanted: &Wanted, prefetch: &Prefetch) -> Result<(), WalError> {
+    let pgdata = &call.context.pgdata;
+    if let Err(error) = absence::take_back(pgdata, wanted.name) {
+        warn!(name = %wanted.name, %error, "cannot take back that it is not in the archive");
+    }
+    let outcome = until_answered(call, wanted, prefetch, |_| true).await;
+    if outcome.as_ref().is_err_and(WalError::is_not_in_archive)
+        && let Err(error) = absence::tell(pgdata, wanted.name)
+    {
+        warn!(name = %wanted.name, %error, "cannot tell that it is not in the archive");
+    }
+    outcome
 }
 
 /// Tries until there is an answer, or an error that `may_pass` does not let pass.
