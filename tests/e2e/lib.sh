@@ -223,6 +223,6 @@ no_pods() { [ -z "$(k get pods,pvc -l "cnpg.io/cluster=$1" -o name)" ]; }
 
 # --- the sidecar -------------------------------------------------------------------------------------
 SIDECAR=plugin-barman-cloud
-sidecar_id() { k get "pod/$1" -o json | jq -r ".status.initContainerStatuses[]? | select(.name==\"$SIDECAR\") | .containerID" | sed 's#.*//#'; }
+sidecar_id() { k get "pod/$1" -o json | jq -r ".status.initContainerStatuses[]? | select(.name==\"$SIDECAR\") | .containerID" | sed 's#.*//##'; }
 kill_sidecar() { $CTR tasks kill -s SIGKILL "$(sidecar_id "$1")"; }
 sidecar_runs() { [ "$(k get "pod/$1" -o json | jq -r ".status.initContainerStatuses[]? | select(.name==\"$SIDECAR\") | .started")" = true ]; }

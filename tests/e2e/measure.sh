@@ -155,7 +155,7 @@ recover() { # NAME TARGET
     peak "recovery $1"
     delete_cluster "$1"
 }
-job_pod() { k get pods -l "cnpg.io/cluster=$1,cnpg.io/jobRole=full-recovery" -o jsonpath='{.items[-1:].metadata.name}'; }
+job_pod() { k get pods -l "cnpg.io/cluster=$1,cnpg.io/jobRole=full-recovery" -o json | jq -r '.items[-1].metadata.name // empty'; }
 job_runs() { sidecar_runs "$(job_pod "$1")"; }
 
 growth() {
@@ -178,6 +178,6 @@ wal) wal_one_by_one && burst 32 ;;
 backup) load && back_up && recover to-end ;;
 growth) growth ;;
 esac
-operator=$(kubectl -n "$OPERATOR_NS" get pods -l app=barman-cloud -o json | jq -r '.items[0].status.containerStatuses[0].containerID' | sed 's#.*//#')
+operator=$(kubectl -n "$OPERATOR_NS" get pods -l app=barman-cloud -o json | jq -r '.items[0].status.containerStatuses[0].containerID' | sed 's#.*//##')
 figure 'operator part: RSS' "$(mib "$(rss "$operator")")"
 [ "${E2E_KEEP:-0}" = 1 ] || clear_namespace

@@ -15,7 +15,7 @@ create() {
 }
 
 killed_in_archive() {
-    sql tried 'do $$ begin for i in 1..8 loop perform pg_logical_emit_message(true, $m$x$m$, repeat($m$y$m$, 1000)); perform pg_switch_wal(); end loop; end $$' >/dev/null
+    switches tried 8
     for _ in 1 2 3; do
         kill_sidecar "$(primary tried)" || true
         sql tried 'create table if not exists fence (n int); insert into fence values (1); select pg_switch_wal()' >/dev/null
@@ -56,7 +56,12 @@ backup_has_begun() { [ "$(sql tried "select count(*) from pg_stat_activity where
 backup_after_that() {
     backup whole tried
     backup_ends whole 300
-    archive_now tried
+    # Many segments, so that a recovery can be caught while it asks for them.
+    switches tried "${E2E_REPLAYED:-100}"
+    archive_now tried 600
+}
+switches() { # CLUSTER COUNT: so many segments with little in them
+    sql "$1" "do \$\$ begin for i in 1..$2 loop perform pg_logical_emit_message(true, 'e2e', i::text); perform pg_switch_wal(); commit; end loop; end \$\$" >/dev/null
 }
 
 store_down_in_archive() {
@@ -88,7 +93,7 @@ store_down_in_recovery() {
     note "the job's failed pods: $(field job/patient-1-full-recovery .status.failed 2>/dev/null || true)"
     delete_cluster patient
 }
-job_pod() { k get pods -l "cnpg.io/cluster=$1,cnpg.io/jobRole=full-recovery" -o jsonpath='{.items[-1:].metadata.name}'; }
+job_pod() { k get pods -l "cnpg.io/cluster=$1,cnpg.io/jobRole=full-recovery" -o json | jq -r '.items[-1].metadata.name // empty'; }
 replaying() { k logs "$(job_pod patient)" -c full-recovery 2>/dev/null | grep -qE 'starting (archive|point-in-time) recovery|restored log file'; }
 
 killed_in_restore() {

@@ -14,7 +14,7 @@ archived_inside() { [ "$(sql_inside "select last_archived_wal >= '$1' from pg_st
 api_away() {
     local api n=0 wal until
     api=$(cat "$RUN/kube-apiserver.pid")
-    postgres=$(k get "pod/$(primary tried)" -o json | jq -r '.status.containerStatuses[] | select(.name=="postgres") | .containerID' | sed 's#.*//#')
+    postgres=$(k get "pod/$(primary tried)" -o json | jq -r '.status.containerStatuses[] | select(.name=="postgres") | .containerID' | sed 's#.*//##')
     # shellcheck disable=SC2064
     trap "kill -CONT $api" EXIT
     kill -STOP "$api"
