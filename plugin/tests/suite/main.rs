@@ -2,10 +2,14 @@
 //! is linked once. None of them needs a Kubernetes; the real operator is in `tests/e2e`.
 #![expect(clippy::panic, reason = "helpers of tests fail the test")]
 
+mod backup;
+mod backup_bed;
 mod caller;
 mod deploy;
 mod descriptors;
 mod identity;
+mod maintenance;
+mod metrics;
 mod restore;
 mod sidecar;
 mod wal;

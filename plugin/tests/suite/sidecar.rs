@@ -17,6 +17,7 @@ use testbed::program::Program;
 use testbed::scratch::Scratch;
 use testbed::wait;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
@@ -142,6 +143,8 @@ impl Sidecar {
             ("CLUSTER_NAME".to_owned(), "pg".to_owned()),
             ("POD_NAME".to_owned(), POD.to_owned()),
             ("PGDATA".to_owned(), pgdata.display().to_string()),
+            // Where the harness puts the socket of that server.
+            ("PGHOST".to_owned(), format!("{}.sock", pgdata.display())),
             ("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned()),
         ]);
         let socket = scratch.path().join(PLUGIN);
@@ -221,6 +224,11 @@ impl Sidecar {
     /// Runs calls to their end.
     pub(crate) fn block<T>(&self, calls: impl Future<Output = T>) -> T {
         self.runtime.block_on(calls)
+    }
+
+    /// Begins calls.
+    pub(crate) fn spawn(&self, calls: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.runtime.spawn(calls)
     }
 
     /// A new connection.
