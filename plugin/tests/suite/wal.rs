@@ -36,7 +36,7 @@ impl Bed {
         let scratch = Scratch::new(Account::of_servers()?);
         let store = Minio::start(&scratch)?;
         let objects = Objects::new(&scratch);
-        objects.put_store("store-a", &store, &json!({"maxParallel": 3}));
+        objects.put_store("store-a", &store, &json!({"maxParallel": 1}));
         let server = with_wal(&release, &scratch, "server");
         let pgdata = server.directory().to_path_buf();
         let sidecar = Sidecar::start(&scratch, &objects, ("instance", &pgdata), &[]);
@@ -146,6 +146,7 @@ fn every_kind_of_file_goes_to_the_archive_and_comes_back() {
         "00000002.history",
         "000000010000000000000001.partial",
     ] {
+        bed.scratch.account().own(&bed.file(name));
         let outcome = bed.sidecar.archive(&cluster, &bed.file(name), None);
         outcome.unwrap_or_else(|status| panic!("{name}: {status}"));
     }

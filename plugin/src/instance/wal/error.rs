@@ -57,7 +57,7 @@ impl WalError {
     pub(super) fn is_of_the_request(&self) -> bool {
         matches!(
             self,
-            Self::Missing(_) | Self::Cluster(_) | Self::Name(_) | Self::Ending
+            Self::Missing(_) | Self::Cluster(_) | Self::Name(_) | Self::NoArchive(_) | Self::Ending
         )
     }
 

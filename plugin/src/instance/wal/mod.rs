@@ -205,11 +205,11 @@ impl WalService {
             None => Demand::ByMarker,
         };
         let archive = call.open(&named).await?;
-        let archiver = archive.archiver.demanding(demand);
-        let archived = archiver.archive(&path).await;
+        let service = archive.archiver.demanding(demand);
+        let outcome = service.archive(&path).await;
         let metrics = &self.context.metrics;
-        metrics.add(Metric::WalArchiveStoredBytes, archiver.take_stored_bytes());
-        let archived = archived?;
+        metrics.add(Metric::WalArchiveStoredBytes, service.take_stored_bytes());
+        let archived = outcome?;
         if let Ok(meta) = tokio::fs::metadata(&path).await {
             metrics.add(Metric::WalArchiveRawBytes, meta.len());
             let is_segment = path.file_name().is_some_and(|name| name.len() == 24);

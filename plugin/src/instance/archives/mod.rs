@@ -4,6 +4,9 @@
 //! older than 10 s; what changed is opened anew. While the API is away, what is known goes on.
 //! Not here: which archive a call is about.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -130,6 +133,7 @@ impl Fault for OpenError {
 pub struct ArchiveCache {
     resources: Arc<dyn Resources>,
     certificates: PathBuf,
+    look_again_after: Duration,
     entries: Arc<Mutex<HashMap<ArchiveRef, Entry>>>,
 }
 
@@ -164,6 +168,7 @@ impl ArchiveCache {
         Self {
             resources,
             certificates: PathBuf::from(CERTIFICATES),
+            look_again_after: LOOK_AGAIN_AFTER,
             entries: Arc::default(),
         }
     }
@@ -175,7 +180,9 @@ impl ArchiveCache {
         named_by: &str,
     ) -> Result<Arc<OpenArchive>, OpenError> {
         let known = match self.known(archive) {
-            Some((known, looked_at)) if looked_at.elapsed() < LOOK_AGAIN_AFTER => return Ok(known),
+            Some((known, looked_at)) if looked_at.elapsed() < self.look_again_after => {
+                return Ok(known);
+            }
             other => other.map(|(known, _)| known),
         };
         let documents = self.documents(&archive.object_store, named_by);
