@@ -31,6 +31,19 @@ pub(crate) fn restore_command(scratch: &Scratch, sidecar: &Sidecar, cluster: &Va
     command(scratch, sidecar, cluster, &words)
 }
 
+/// What the restore hook gives to a server, through a sidecar: it asks until it has an answer.
+pub(crate) fn insisting_restore_command(
+    scratch: &Scratch,
+    sidecar: &Sidecar,
+    cluster: &Value,
+) -> String {
+    let given = cellarman_plugin::instance::absence::restore_command();
+    let through_manager =
+        "/controller/manager wal-restore --log-destination /controller/log/postgres.json %f %p";
+    assert!(given.contains(through_manager), "{given}");
+    given.replace(through_manager, &restore_command(scratch, sidecar, cluster))
+}
+
 fn command(scratch: &Scratch, sidecar: &Sidecar, cluster: &Value, words: &str) -> String {
     let copy = scratch.path().join("caller");
     if !copy.exists() {

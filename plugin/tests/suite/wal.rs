@@ -238,6 +238,13 @@ fn a_request_that_lacks_something_is_refused_by_what_it_lacks() {
     };
     let broken = bed.sidecar.block(client.archive(broken));
     refused(broken.map(drop), Code::InvalidArgument, &["cluster"]);
+}
+
+#[test]
+fn a_restore_that_lacks_something_is_refused_by_what_it_lacks() {
+    let bed = or_not_run!(Bed::new());
+    let own = cluster(Some(("store-a", "pg")), None);
+    let mut client = WalClient::new(bed.sidecar.channel());
     let destination = bed.file("RECOVERYXLOG");
     for (request, word) in [
         (
@@ -253,6 +260,13 @@ fn a_request_that_lacks_something_is_refused_by_what_it_lacks() {
         let answer = bed.sidecar.block(client.restore(request));
         refused(answer.map(drop), Code::InvalidArgument, &[word]);
     }
+}
+
+#[test]
+fn the_first_wal_that_is_required_is_noted_and_told() {
+    let bed = or_not_run!(Bed::new());
+    let own = cluster(Some(("store-a", "pg")), None);
+    let mut client = WalClient::new(bed.sidecar.channel());
     let mut required = SetFirstRequiredRequest {
         cluster_definition: own.to_string().into(),
         first_required_wal: "nonsense".to_owned(),
@@ -483,7 +497,7 @@ fn what_changes_in_the_objects_takes_effect_without_a_restart() {
 }
 
 #[test]
-fn a_recovering_server_waits_for_its_store_and_does_not_end_early() {
+fn a_recovering_server_waits_for_its_store_and_its_sidecar_and_does_not_end_early() {
     let release = or_not_run!(Release::eighteen());
     let scratch = Scratch::new(or_not_run!(Account::of_servers()));
     let mut store = or_not_run!(Minio::start(&scratch));
@@ -523,7 +537,7 @@ fn a_recovering_server_waits_for_its_store_and_does_not_end_early() {
     origin.stop();
     store.kill();
     let recovered = Cluster::adopt(&release, &scratch, "recovered", copy);
-    let command = caller::restore_command(&scratch, &sidecar, &recovering);
+    let command = caller::insisting_restore_command(&scratch, &sidecar, &recovering);
     recovered.recover(&format!(
         "restore_command = '{command}'\nrecovery_target_action = promote"
     ));
@@ -531,6 +545,9 @@ fn a_recovering_server_waits_for_its_store_and_does_not_end_early() {
         let start = scope.spawn(|| recovered.start());
         sidecar.wait_for_log("the server waits for WAL");
         assert!(!recovered.log().contains("archive recovery complete"));
+        // The caller can only say no to a server whose sidecar is gone, and that is asked again.
+        sidecar.kill();
+        sidecar.start_again();
         store.start_again();
         start.join().expect("the server starts");
     });
