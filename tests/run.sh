@@ -83,14 +83,13 @@ wait "$servers"
 cat "$scratch/servers"
 
 step units cargo test --workspace --lib --bins --no-fail-fast
-step plugin cargo test -p cellarman-plugin --test suite --no-fail-fast
 step documentation cargo test --workspace --doc
 step tidy cargo test --test tidy
 step mutations cargo test --test mutations
 export RUST_TEST_THREADS=3
 step integration cargo test --test integration --no-fail-fast
 step interchange cargo test --test interchange --no-fail-fast
-step plugin cargo test -p cellarman-plugin --test suite --no-fail-fast
+step plugin cargo test --test suite --no-fail-fast
 export CELLARMAN_PROFILE=dev
 step try try
 step try-s3 try --s3
