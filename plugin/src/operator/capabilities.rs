@@ -57,6 +57,9 @@ pub fn reconciler() -> Vec<ReconcilerHooksCapability> {
 }
 
 /// What the Operator service answers: whether a Cluster is in order.
+///
+/// It publishes nothing in a Cluster's status: the operator (1.30) forgets what was published at
+/// the beginning of each reconciliation and comes again 5 s after it has written it anew, for ever.
 pub fn operator() -> Vec<OperatorCapability> {
     [
         rpc::Type::ValidateClusterCreate,
@@ -69,4 +72,59 @@ pub fn operator() -> Vec<OperatorCapability> {
         })),
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the operator shows in the status of a Cluster, and asks for by number.
+    #[test]
+    fn the_lists_are_those_of_the_contract_and_leave_nothing_unset() {
+        let services: Vec<&str> = services()
+            .iter()
+            .map(|capability| match &capability.r#type {
+                Some(plugin_capability::Type::Service(service)) => service.r#type().as_str_name(),
+                None => "unset",
+            })
+            .collect();
+        assert_eq!(
+            services,
+            [
+                "TYPE_RECONCILER_HOOKS",
+                "TYPE_LIFECYCLE_SERVICE",
+                "TYPE_INSTANCE_SIDECAR_INJECTION",
+                "TYPE_OPERATOR_SERVICE",
+            ]
+        );
+        let objects: Vec<_> = lifecycle()
+            .iter()
+            .map(|capability| {
+                let operations = capability.operation_types.iter();
+                let operations: Vec<i32> = operations.map(|operation| operation.r#type).collect();
+                (
+                    capability.group.clone(),
+                    capability.kind.clone(),
+                    operations,
+                )
+            })
+            .collect();
+        let object = |group: &str, kind: &str, operations: &[i32]| {
+            (group.to_owned(), kind.to_owned(), operations.to_vec())
+        };
+        assert_eq!(
+            objects,
+            [object("", "Pod", &[3, 6]), object("batch", "Job", &[3])]
+        );
+        let kinds: Vec<i32> = reconciler().iter().map(|one| one.kind).collect();
+        assert_eq!(kinds, [1, 2]);
+        let calls: Vec<i32> = operator()
+            .iter()
+            .map(|capability| match &capability.r#type {
+                Some(operator_capability::Type::Rpc(rpc)) => rpc.r#type,
+                None => 0,
+            })
+            .collect();
+        assert_eq!(calls, [1, 2]);
+    }
 }
