@@ -3,25 +3,32 @@
 
 create() {
     object_store store
-    cluster pair 2 "$(archives_to store)"
+    ARCHIVE_TIMEOUT=30s cluster pair 2 "$(archives_to store)"
     healthy pair 400
     archiving pair
     sql pair 'create table ticks (n serial, at timestamptz default clock_timestamp())'
     archive_now pair
-}
-backup_from_standby() {
-    backup from-standby pair prefer-standby
-    backup_ends from-standby
-    local pod
-    pod=$(field backup/from-standby .status.instanceID.podName)
-    [ "$pod" != "$(primary pair)" ] || fail "the backup ran on the primary $pod"
-    note "on $pod, the primary is $(primary pair)"
 }
 # Rows until told to stop, over the cluster's service, as an application would.
 writer() {
     while [ ! -e "$STATE/stop-writing" ]; do
         sql pair "insert into ticks select from generate_series(1, 50); select pg_switch_wal(), pg_sleep(0.7)" >/dev/null 2>&1 || sleep 0.2
     done
+}
+backup_from_standby() {
+    # Its last segment is archived by the primary, which ends it when rows are written: a backup that waits for its
+    # WAL, as ours does, needs them. The reference does not wait.
+    rm -f "$STATE/stop-writing"
+    writer &
+    local writing=$!
+    backup from-standby pair prefer-standby
+    backup_ends from-standby || return 1
+    touch "$STATE/stop-writing"
+    wait $writing
+    local pod
+    pod=$(field backup/from-standby .status.instanceID.podName)
+    [ "$pod" != "$(primary pair)" ] || fail "the backup ran on the primary $pod"
+    note "on $pod, the primary is $(primary pair)"
 }
 switchover() {
     local before after
