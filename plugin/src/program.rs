@@ -81,10 +81,7 @@ async fn run(command: Command, common: CommonArguments) -> Result<ExitCode, AnyF
             cancel_on_signals(cancel.clone());
             serving::serve(&common, &operator, cancel).await?;
         }
-        Command::Crd => {
-            error!("this command is not built into this program");
-            return Ok(ExitCode::FAILURE);
-        }
+        Command::Crd => return Ok(crd()),
     }
     Ok(ExitCode::SUCCESS)
 }
