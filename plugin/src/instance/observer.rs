@@ -41,6 +41,7 @@ pub async fn run(context: Context) {
     let mut window_at = Instant::now();
     loop {
         look_at_host(&context.metrics, context.pgdata.join("pg_wal")).await;
+        show_last_recoverable(&context.metrics);
         if window_at <= Instant::now() {
             window_at = Instant::now() + WINDOW_INTERVAL;
             // Without an answer the values stay as they were.
@@ -50,6 +51,14 @@ pub async fn run(context: Context) {
             () = context.cancel.cancelled() => return,
             () = time::sleep(HOST_INTERVAL) => {}
         }
+    }
+}
+
+/// What was archived last can be recovered to.
+fn show_last_recoverable(metrics: &Metrics) {
+    let last = metrics.value(Metric::WalLastArchived);
+    if last > metrics.value(Metric::LastRecoverable) {
+        metrics.copy(Metric::WalLastArchived, Metric::LastRecoverable);
     }
 }
 

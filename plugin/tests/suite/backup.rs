@@ -1,5 +1,8 @@
 //! Backups through a sidecar's socket, with a real server and a real store.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use cellarman::cnpgi::backup::BackupCapabilitiesRequest;
 use cellarman::cnpgi::backup::backup_capability::Type;
 use cellarman::cnpgi::backup::backup_capability::rpc::Type as RpcType;
@@ -151,6 +154,28 @@ fn a_backup_to_another_store_has_its_wal_beside_it() {
     let backups = catalog.expect("a catalog").backups;
     assert_eq!(backups[0].backup.status, BackupStatus::Done);
     assert_eq!(backups[0].backup.id.as_str(), result.backup_id);
+}
+
+#[test]
+fn damaged_pages_are_told_and_the_backup_is_taken() {
+    let bed = or_not_run!(Bed::new(&json!({})));
+    let sql = bed.server.sql();
+    sql.run("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
+    sql.run("CHECKPOINT");
+    let path = sql.value("SELECT pg_relation_filepath('t')");
+    let file = File::options()
+        .write(true)
+        .open(bed.server.directory().join(&path))
+        .expect("the table's file");
+    file.write_all_at(b"damage", 4000)
+        .expect("the damage is done");
+    bed.take("damaged", &[]);
+    assert_eq!(bed.states(), [BackupStatus::Done]);
+    let news = bed.event("DamagedPages").expect("an event");
+    assert!(
+        news.contains(": 1, in files: 1") && news.contains(&path),
+        "{news}"
+    );
 }
 
 #[test]

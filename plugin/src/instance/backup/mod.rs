@@ -300,8 +300,8 @@ impl Attempt {
                 .collect();
             let first = files.first().copied().unwrap_or_default();
             let message = format!(
-                "Backup {} holds {} damaged pages in {} files, first {first}: the database itself \
-                 has them.",
+                "Damaged pages in backup {}: {}, in files: {}, the first of them {first}. The \
+                 database itself has them; the backup holds them as they are.",
                 backup.id,
                 backup.damaged_count,
                 files.len()

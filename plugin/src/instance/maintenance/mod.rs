@@ -40,9 +40,12 @@ pub async fn run(context: Context, wake: Arc<Notify>) {
 }
 
 async fn rounds(context: &Context, wake: &Notify) {
-    let mut told = None;
+    let mut past = Past {
+        told: None,
+        is_first: true,
+    };
     loop {
-        let pause = next_round(context, &mut told).await;
+        let pause = next_round(context, &mut past).await;
         tokio::select! {
             () = context.cancel.cancelled() => return,
             () = wake.notified() => {}
@@ -51,11 +54,19 @@ async fn rounds(context: &Context, wake: &Notify) {
     }
 }
 
+/// What is known of the rounds before.
+struct Past {
+    /// The error that the last one ended with, as it was told.
+    told: Option<String>,
+    /// Whether none has succeeded yet: then an error in the status is an earlier process's.
+    is_first: bool,
+}
+
 /// Runs a round; returns how long to wait for the next. The same error is told once.
-async fn next_round(context: &Context, told: &mut Option<String>) -> Duration {
+async fn next_round(context: &Context, past: &mut Past) -> Duration {
     let metrics = &context.metrics;
     let begun = Instant::now();
-    let mut round = Round::new(context, told.is_some());
+    let mut round = Round::new(context, past.told.is_some(), past.is_first);
     let outcome = round.run().await;
     let interval = round.interval().unwrap_or(ERROR_INTERVAL);
     let error = match outcome {
@@ -64,7 +75,8 @@ async fn next_round(context: &Context, told: &mut Option<String>) -> Duration {
             return interval.min(NOT_OURS_INTERVAL);
         }
         Ok(Outcome::Done) => {
-            if told.take().is_some() {
+            past.is_first = false;
+            if past.told.take().is_some() {
                 info!("looking after the archive works again");
             }
             metrics.increment(Metric::MaintenanceRuns);
@@ -77,10 +89,10 @@ async fn next_round(context: &Context, told: &mut Option<String>) -> Duration {
     metrics.increment(Metric::MaintenanceRuns);
     metrics.increment(Metric::MaintenanceFailures);
     let text = chain(&error);
-    if told.as_deref() != Some(text.as_str()) {
+    if past.told.as_deref() != Some(text.as_str()) {
         let hint = error.hint();
         warn!(error = text, hint, "looking after the archive failed");
-        *told = Some(text);
+        past.told = Some(text);
     }
     let pause = match error {
         RoundError::Resource(_) => API_INTERVAL,

@@ -40,14 +40,17 @@ pub(super) struct Round<'a> {
     context: &'a Context,
     /// Whether the last one failed.
     had_error: bool,
+    /// Whether none has succeeded yet.
+    is_first: bool,
     interval: Option<Duration>,
 }
 
 impl<'a> Round<'a> {
-    pub(super) fn new(context: &'a Context, had_error: bool) -> Self {
+    pub(super) fn new(context: &'a Context, had_error: bool, is_first: bool) -> Self {
         Self {
             context,
             had_error,
+            is_first,
             interval: None,
         }
     }
@@ -100,7 +103,7 @@ impl<'a> Round<'a> {
         let reachable = conditions::reachable(&own.server, summary.backups);
         conditions::set(self.context, &own.object_store, &reachable).await;
         let resources = self.context.resources.as_ref();
-        let clears_error = self.had_error && retained.is_ok();
+        let clears_error = (self.had_error || self.is_first) && retained.is_ok();
         report(resources, own, &summary, clears_error).await?;
         self.collect(cluster, (&archive, &catalog), &backups?)
             .await?;
