@@ -4,6 +4,7 @@
 
 pub mod absence;
 pub mod archives;
+pub mod archiving;
 pub mod backup;
 pub mod choice;
 pub mod maintenance;
@@ -27,6 +28,7 @@ use tracing::warn;
 use crate::arguments::{CommonArguments, InstanceArguments};
 use crate::grpc::{health, identity, socket};
 use crate::instance::archives::ArchiveCache;
+use crate::instance::archiving::Outcomes;
 use crate::resources::Resources;
 use crate::resources::api::{ApiError, ApiServer};
 use crate::resources::directory::Directory;
@@ -60,6 +62,8 @@ pub struct Context {
     pub archives: ArchiveCache,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How archiving goes.
+    pub archiving: Outcomes,
     /// Cancelled when the process is to end.
     pub cancel: CancellationToken,
 }
@@ -99,6 +103,7 @@ pub async fn serve(
         pgdata: arguments.pgdata.clone(),
         wal_storage: arguments.wal_storage.clone(),
         metrics: Arc::default(),
+        archiving: Outcomes::default(),
         cancel: cancel.clone(),
     };
     let wake = Arc::new(Notify::new());
@@ -108,6 +113,7 @@ pub async fn serve(
             warn!(%error, "cannot remove what a recovery left");
         }
         tokio::spawn(observer::run(context.clone()));
+        tokio::spawn(archiving::run(context.clone()));
         tokio::spawn(maintenance::run(context, wake));
     }
     socket::serve(socket, routes, cancel).await?;

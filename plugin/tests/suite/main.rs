@@ -2,6 +2,7 @@
 //! is linked once. None of them needs a Kubernetes; the real operator is in `tests/e2e`.
 #![expect(clippy::panic, reason = "helpers of tests fail the test")]
 
+mod archiving;
 mod backup;
 mod backup_bed;
 mod caller;

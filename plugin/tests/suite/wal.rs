@@ -22,16 +22,16 @@ use crate::caller;
 use crate::sidecar::{self, Objects, Sidecar, cluster};
 
 /// What most tests need: a store, its ObjectStore, and a stopped server full of WAL.
-struct Bed {
-    sidecar: Sidecar,
+pub(crate) struct Bed {
+    pub(crate) sidecar: Sidecar,
     server: Cluster,
-    store: Minio,
-    objects: Objects,
+    pub(crate) store: Minio,
+    pub(crate) objects: Objects,
     scratch: Scratch,
 }
 
 impl Bed {
-    fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         let release = Release::eighteen()?;
         let scratch = Scratch::new(Account::of_servers()?);
         let store = Minio::start(&scratch)?;
@@ -49,17 +49,17 @@ impl Bed {
         })
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.server.directory().join("pg_wal").join(name)
     }
 
     /// The files that wait to be archived, in order.
-    fn ready(&self) -> Vec<String> {
+    pub(crate) fn ready(&self) -> Vec<String> {
         ready(&self.server)
     }
 
     /// Archives one and notes that it is, as the server does.
-    fn archive(&self, cluster: &Value, name: &str) -> Result<(), Status> {
+    pub(crate) fn archive(&self, cluster: &Value, name: &str) -> Result<(), Status> {
         self.sidecar.archive(cluster, &self.file(name), None)?;
         let status = self.file("archive_status");
         let (ready, done) = (format!("{name}.ready"), format!("{name}.done"));

@@ -32,6 +32,7 @@ use tracing::{debug, info, warn};
 use crate::cluster::Cluster;
 use crate::instance::Context;
 use crate::instance::archives::OpenArchive;
+use crate::instance::archiving::{self, Outcome};
 use crate::instance::choice::{Asker, Named};
 use crate::instance::wal::error::WalError;
 use crate::instance::wal::prefetch::Prefetch;
@@ -114,8 +115,19 @@ impl Wal for WalService {
         let metrics = &self.context.metrics;
         let _running = metrics.running(Metric::WalArchiveRunning);
         let begun = Instant::now();
-        let mut field = String::new();
-        let outcome = self.archive_file(&request, &mut field).await;
+        let mut named = None;
+        let outcome = self.archive_file(&request, &mut named).await;
+        let outcome = outcome.map_err(|error| {
+            let field = named.as_ref().map_or("", |named| named.field.as_str());
+            let status = error.to_status(field);
+            (error, status)
+        });
+        if let Some(named) = named {
+            let archive = named.archive;
+            let failure = outcome.as_ref().err();
+            let failure = failure.map(|(_, status)| status.message().to_owned());
+            archiving::note(&self.context.archiving, Outcome { archive, failure });
+        }
         let file = &request.source_file_name;
         match outcome {
             Ok(archived) => {
@@ -127,11 +139,11 @@ impl Wal for WalService {
                 info!(file, ?archived, took_ms, "archived WAL");
                 Ok(Response::new(WalArchiveResult {}))
             }
-            Err(error) => {
+            Err((error, status)) => {
                 metrics.increment(Metric::WalArchiveFailures);
                 metrics.advance_time(Metric::WalLastArchiveFailure, clock::now());
                 warn!(file, error = chain(&error), "cannot archive WAL");
-                Err(error.to_status(&field))
+                Err(status)
             }
         }
     }
@@ -189,14 +201,14 @@ impl WalService {
     async fn archive_file(
         &self,
         request: &WalArchiveRequest,
-        field: &mut String,
+        destination: &mut Option<Named>,
     ) -> Result<Archived, WalError> {
         let call = Call::new(&self.context, &request.cluster_definition)?;
         let path = required(&request.source_file_name, "source_file_name")?;
         let path = self.in_pgdata(path);
         let asker = call.asker();
         let named = asker.own()?;
-        field.clone_from(&named.field);
+        *destination = Some(named.clone());
         // Operators before 1.30 leave the decision to the plugin: a marker says it.
         let demand = match request.check_empty_wal_archive {
             Some(true) => Demand::Empty,
