@@ -91,11 +91,11 @@ fn objects(kind: &str) -> Vec<Value> {
     found
 }
 
-fn archive(server: &str) -> Option<ArchiveRef> {
-    Some(ArchiveRef {
+fn archive(server: &str) -> ArchiveRef {
+    ArchiveRef {
         object_store: "backups".to_owned(),
         server: server.to_owned(),
-    })
+    }
 }
 
 #[test]
@@ -106,11 +106,11 @@ fn every_cluster_of_the_examples_is_understood_and_found_right() {
         let findings = validation::of_new(&cluster, PLUGIN);
         assert!(findings.is_empty(), "{name}: {findings:?}");
         let archives = cluster.archives(PLUGIN);
-        assert_eq!(archives.own, archive(&name));
+        assert_eq!(archives.own, Some(archive(&name)));
         let (recovery, source) = match name.as_str() {
             "pg" => (None, None),
-            "pg-restored" => (archive("pg"), None),
-            "pg-replica" => (archive("pg"), archive("pg")),
+            "pg-restored" => (Some(archive("pg")), None),
+            "pg-replica" => (Some(archive("pg")), Some(archive("pg"))),
             other => panic!("which archives has {other}?"),
         };
         assert_eq!(archives.recovery, recovery, "{name}");
