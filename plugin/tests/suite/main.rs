@@ -11,6 +11,7 @@ mod descriptors;
 mod identity;
 mod maintenance;
 mod metrics;
+mod operator_side;
 mod restore;
 mod sidecar;
 mod wal;
