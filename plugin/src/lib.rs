@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`program`], [`arguments`], [`logging`], [`healthcheck`] | the command line |
+//! | [`allocator`] | what the C library keeps of memory that was given back |
 //! | [`cluster`], [`object_store`] | pure: what matters of a Cluster and of an ObjectStore |
 //! | [`crd`] | the CustomResourceDefinition of ObjectStores |
 //! | [`resources`] | manifests, secrets, status and events: Kubernetes or a directory |
@@ -11,6 +12,7 @@
 //! | [`controller`] | what one replica of the operator's side does for all |
 //! | [`operator`] | what the operator's side decides, and serving it |
 
+pub mod allocator;
 pub mod arguments;
 pub mod cluster;
 pub mod controller;

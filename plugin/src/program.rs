@@ -15,14 +15,15 @@ use tracing::{error, info, warn};
 use crate::arguments::{self, Command, CommonArguments, HealthcheckWay};
 use crate::instance::Mode;
 use crate::operator::serving;
-use crate::{crd, healthcheck, instance, logging};
+use crate::{allocator, crd, healthcheck, instance, logging};
 
 /// Where the instance manager looks for sockets. The name of a socket is its plugin's name.
 const SOCKETS: &str = "/plugins";
 
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
-    let parsed = match arguments::parse(std::env::args().collect()) {
+    let words: Vec<String> = std::env::args().collect();
+    let parsed = match arguments::parse(words.clone()) {
         Ok(parsed) => parsed,
         Err(error) => error.exit(),
     };
@@ -34,6 +35,9 @@ pub fn main() -> ExitCode {
         Command::Crd => return crd(),
     };
     logging::start(&common.log, logger);
+    if !matches!(parsed.arguments.command, Command::Healthcheck { .. }) {
+        allocator::tune(&words);
+    }
     for word in &parsed.left_out {
         warn!(argument = word, "left out an argument that is not known");
     }

@@ -174,6 +174,13 @@ impl Server {
         Ok(row.text("pg_is_in_recovery", 0)? == "true")
     }
 
+    /// Ends the current WAL segment, if anything was written to it. For a primary alone.
+    pub async fn switch_wal(&self) -> Result<(), PostgresError> {
+        let statement = "SELECT pg_catalog.pg_switch_wal()::text";
+        one(&self.client, "switch to the next WAL segment", statement).await?;
+        Ok(())
+    }
+
     /// The tablespaces outside the data directory's own folders, by name.
     pub async fn tablespaces(&self) -> Result<Vec<Tablespace>, PostgresError> {
         // One made in place (a relative location) is a folder of the data directory.

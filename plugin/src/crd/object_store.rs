@@ -214,6 +214,9 @@ struct Window {
     last_failed_backup_time: Option<String>,
     /// How many good backups there are.
     backups: Option<i64>,
+    /// Since when the backup of a standby waits for the primary to end a WAL segment.
+    #[schemars(extend("format" = "date-time"))]
+    backup_awaits_wal_since: Option<String>,
     /// What failed last.
     last_error: Option<LastError>,
 }

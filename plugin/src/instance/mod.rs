@@ -13,6 +13,7 @@ pub mod observer;
 pub mod restore;
 pub mod status;
 pub mod wal;
+pub mod wal_wish;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use cellarman::cnpgi::identity::plugin_capability::service::Type as ServiceType;
 use cellarman::fault::{AnyFault, Fault, Kind};
 use cellarman::metrics::Metrics;
+use cellarman::postgres::connect::{ConnectError, ConnectOptions};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -161,4 +163,19 @@ async fn resources(arguments: &InstanceArguments) -> Result<Arc<dyn Resources>, 
     );
     let api = ApiServer::find().await?;
     Ok(Arc::new(Kubernetes::new(api, namespace, cnpg)))
+}
+
+/// How the sidecar reaches the instance's server.
+fn connection() -> Result<ConnectOptions, ConnectError> {
+    ConnectOptions::resolve(None, &variable)
+}
+
+/// libpq's variables, with the places of CloudNativePG where they are missing.
+fn variable(name: &str) -> Option<String> {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
+    value.or_else(|| match name {
+        "PGHOST" => Some("/controller/run".to_owned()),
+        "PGUSER" => Some("postgres".to_owned()),
+        _ => None,
+    })
 }

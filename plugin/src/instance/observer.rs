@@ -17,12 +17,13 @@ use tokio::time::{self, Instant};
 use crate::cluster::Cluster;
 use crate::instance::Context;
 use crate::instance::status::Window;
+use crate::instance::wal_wish::Fulfilled;
 use crate::resources::{ObjectKind, ObjectRef};
 
 /// Between two looks at this host.
 const HOST_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two looks at the ObjectStore's status.
-const WINDOW_INTERVAL: Duration = Duration::from_secs(30);
+const WINDOW_INTERVAL: Duration = Duration::from_secs(15);
 const PAGE_BYTES: u64 = 4096;
 
 /// WAL that the server has ready.
@@ -39,13 +40,14 @@ pub async fn run(context: Context) {
         .metrics
         .set_time(Metric::ProcessStart, Some(clock::now()));
     let mut window_at = Instant::now();
+    let mut wishes = Fulfilled::default();
     loop {
         look_at_host(&context.metrics, context.pgdata.join("pg_wal")).await;
         show_last_recoverable(&context.metrics);
         if window_at <= Instant::now() {
             window_at = Instant::now() + WINDOW_INTERVAL;
             // Without an answer the values stay as they were.
-            look_at_window(&context).await;
+            look_at_window(&context, &mut wishes).await;
         }
         tokio::select! {
             () = context.cancel.cancelled() => return,
@@ -108,20 +110,24 @@ fn resident_bytes() -> Option<u64> {
     pages.checked_mul(PAGE_BYTES)
 }
 
-async fn look_at_window(context: &Context) {
+async fn look_at_window(context: &Context, wishes: &mut Fulfilled) {
     let resources = &context.resources;
     let cluster = ObjectRef::new(ObjectKind::Cluster, &context.cluster_name);
     let Ok(cluster) = resources.get(&cluster).await else {
         return;
     };
-    let cluster = Cluster::parse(cluster.to_string().as_bytes());
-    let own = cluster.map(|cluster| cluster.archives(&context.plugin_name).own);
-    let Ok(Some(own)) = own else {
+    let Ok(cluster) = Cluster::parse(cluster.to_string().as_bytes()) else {
+        return;
+    };
+    let Some(own) = cluster.archives(&context.plugin_name).own else {
         return;
     };
     let store = ObjectRef::new(ObjectKind::ObjectStore, &own.object_store);
     if let Ok(store) = resources.get(&store).await {
         Window::of(&store, &own.server).show(&context.metrics);
+        if cluster.status.current_primary == context.pod_name {
+            wishes.look(context, &store, &own.server).await;
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use crate::cluster::ArchiveRef;
+use crate::instance::wal_wish;
 use crate::resources::{ResourceError, Resources};
 
 /// The recovery window of one server.
@@ -144,6 +145,16 @@ pub async fn report_error(
 ) {
     let error = json!({"time": rfc3339(now), "message": error});
     write(resources, archive, &json!({"lastError": error})).await;
+}
+
+/// Writes since when a standby's backup waits for WAL, or that none does any more.
+pub async fn report_wal_wish(
+    resources: &dyn Resources,
+    archive: &ArchiveRef,
+    since: Option<DateTime<Utc>>,
+) {
+    let fields = json!({ wal_wish::KEY: since.map(rfc3339) });
+    write(resources, archive, &fields).await;
 }
 
 async fn write(resources: &dyn Resources, archive: &ArchiveRef, fields: &Value) {

@@ -23,7 +23,7 @@ use cellarman::cnpgi::backup::{
 };
 use cellarman::fault::{Fault, Kind, chain};
 use cellarman::metrics::Metric;
-use cellarman::postgres::connect::{ConnectError, ConnectOptions};
+use cellarman::postgres::connect::ConnectError;
 use cellarman::service::base_backup::error::BackupError;
 use cellarman::service::base_backup::{self, BackupReport, BaseBackup, WalSupply};
 use cellarman::store::PutOptions;
@@ -35,12 +35,13 @@ use tracing::{info, warn};
 
 use crate::cluster::ArchiveRef;
 use crate::grpc::status;
-use crate::instance::Context;
 use crate::instance::archives::{OpenArchive, OpenError};
 use crate::instance::backup::extra_archive::ExtraArchive;
 use crate::instance::backup::progress::Shown;
 use crate::instance::backup::request::Wanted;
 use crate::instance::status::{Summary, report, report_failed_backup};
+use crate::instance::wal_wish::{self, Waiting};
+use crate::instance::{Context, connection};
 use crate::resources::{Event, EventType, ObjectKind, ObjectRef, ResourceError};
 
 /// How long a right may take to come: the operator's side extends the Role when it sees the Backup.
@@ -203,8 +204,9 @@ impl Attempt {
     async fn take(&self) -> Result<(Arc<OpenArchive>, BackupReport), Refusal> {
         let archive = self.open(&self.wanted.archive, "the Backup").await?;
         let supply = self.supply(&archive).await?;
-        let connection = ConnectOptions::resolve(None, &variable)?;
+        let connection = connection()?;
         let data = &archive.settings.data;
+        let waits = Arc::new(Notify::new());
         let backup = BaseBackup {
             repository: archive.repository.clone(),
             connection,
@@ -222,11 +224,30 @@ impl Attempt {
                 },
             },
             supply,
-            watcher: Arc::new(Shown::new(Arc::clone(&self.context.metrics))),
+            watcher: Arc::new(Waiting {
+                inner: Shown::new(Arc::clone(&self.context.metrics)),
+                begun: Arc::clone(&waits),
+            }),
             cancel: self.cancel.clone(),
         };
-        let taken = backup.take().await?;
+        let taken = self.wishing(Box::pin(backup.take()), &waits).await?;
         Ok((archive, taken))
+    }
+
+    /// Runs the backup; on a standby, the primary is asked for WAL as soon as the backup waits.
+    async fn wishing<T>(&self, backup: impl Future<Output = T>, waits: &Notify) -> T {
+        let cluster = &self.wanted.cluster;
+        let own = self.wanted.own.as_ref();
+        let own = own.filter(|_| wal_wish::is_standby(cluster, &self.context.pod_name));
+        let Some(own) = own else {
+            return backup.await;
+        };
+        let taken = tokio::select! {
+            taken = backup => taken,
+            never = wal_wish::note(&self.context, own, waits) => match never {},
+        };
+        wal_wish::take_back(&self.context, own).await;
+        taken
     }
 
     /// Opens an archive. The right to it may come a little later than the Backup.
@@ -360,14 +381,4 @@ fn is_denied(error: &OpenError) -> bool {
             ..
         }
     )
-}
-
-/// libpq's variables, with the places of CloudNativePG where they are missing.
-fn variable(name: &str) -> Option<String> {
-    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
-    value.or_else(|| match name {
-        "PGHOST" => Some("/controller/run".to_owned()),
-        "PGUSER" => Some("postgres".to_owned()),
-        _ => None,
-    })
 }
