@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Figures of a plugin on the bed: memory and CPU of the sidecar, WAL one by one and in a burst, a backup, a recovery.
 #
-#   tests/e2e/measure.sh [all|wal|backup|growth]    the same environment as run.sh; `growth` archives E2E_SEGMENTS (2000) segments
+#   tests/e2e/measure.sh [all|wal|backup|recovery|growth]    the same environment as run.sh; `growth` archives E2E_SEGMENTS (2000) segments
 #
+# STORE_PARALLEL is wal.maxParallel (8), E2E_ROWS the size of the load in KB (300000), E2E_SIDECAR what the store says of
+# its sidecar, such as `resources: {limits: {memory: 96Mi}}`.
 # Memory is the cgroup's: total_rss of memory.stat, polled, and memory.max_usage_in_bytes, which counts page cache too.
 # One line per figure: PLUGIN <tab> WHAT <tab> VALUE.
 set -uo pipefail
@@ -69,7 +71,7 @@ make_cluster() {
     install_plugin "$PLUGIN" >/dev/null
     clear_namespace
     namespace "$NS"
-    object_store store
+    object_store store ${E2E_SIDECAR:+"instanceSidecarConfiguration: {$E2E_SIDECAR}"}
     begin=$(date +%s%N)
     cluster meter 1 "$(archives_to store)"
     healthy meter
@@ -150,7 +152,6 @@ recover() { # NAME TARGET
     watch_memory "$(sidecar_id "$pod")"
     healthy "$1" 600
     figure "recovery $1: ready" "$(seconds "$begin" "$(date +%s%N)") s"
-    figure "recovery $1: main container" "$(k get "pod/$pod" -o json | jq -r '.status.containerStatuses[0].state.terminated | (.finishedAt | fromdate) - (.startedAt | fromdate)') s"
     figure "recovery $1: CPU of the job's sidecar" "$(cpu_seconds 0 "$(cat "$STATE/cpu")")"
     peak "recovery $1"
     delete_cluster "$1"
@@ -175,7 +176,8 @@ make_cluster
 case ${1:-all} in
 all) wal_one_by_one && burst 32 && load && back_up && recover to-end && recover to-point 'targetImmediate: true, backupID: '"$(field backup/timed .status.backupId)" ;;
 wal) wal_one_by_one && burst 32 ;;
-backup) load && back_up && recover to-end ;;
+backup) load && back_up ;;
+recovery) load && back_up && recover to-end ;;
 growth) growth ;;
 esac
 operator=$(kubectl -n "$OPERATOR_NS" get pods -l app=barman-cloud -o json | jq -r '.items[0].status.containerStatuses[0].containerID' | sed 's#.*//##')
