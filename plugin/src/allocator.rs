@@ -16,7 +16,8 @@ use tracing::warn;
 const VARIABLE: &str = "GLIBC_TUNABLES";
 
 /// Pieces from 1 MiB on go back to the kernel at once; two heaps serve all threads.
-const TUNABLES: &str = "glibc.malloc.mmap_threshold=1048576:glibc.malloc.arena_max=2";
+const TUNABLES: &str = "glibc.malloc.mmap_threshold=1048576:\
+    glibc.malloc.trim_threshold=1048576:glibc.malloc.arena_max=2";
 
 /// Starts this process once more with the tunables, in its place. Returns where the variable is set
 /// already, by this very function or by somebody who knows better, and where that fails.

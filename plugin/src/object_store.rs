@@ -1,7 +1,10 @@
-//! Pure: what matters of an ObjectStore's raw JSON.
+//! Pure: what matters of an ObjectStore's raw JSON: its sidecar, and the Secrets it names.
 //!
 //! Not here: its settings, validated (`cellarman::config`).
 
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
 use serde_json::Value;
 
 /// The parts of `spec.configuration` that name keys of Secrets.
@@ -11,6 +14,25 @@ const WITH_SECRETS: [&str; 4] = [
     "azureCredentials",
     "googleCredentials",
 ];
+
+/// The field that names the certificates to trust.
+const CERTIFICATE: &str = "spec.configuration.endpointCA";
+
+/// How the sidecar of an ObjectStore's Clusters is to be.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Sidecar {
+    /// Further variables, as they are in a container.
+    pub env: Option<Vec<Value>>,
+    /// Its requests and limits, as they are in a container.
+    pub resources: Option<Value>,
+    /// Further arguments.
+    pub additional_container_args: Option<Vec<String>>,
+    /// The least level that is logged.
+    pub log_level: Option<String>,
+    /// An image of its own, to let one ObjectStore's Clusters go first. Not in the reference.
+    pub image: Option<String>,
+}
 
 /// A key of a Secret that an ObjectStore names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +48,7 @@ pub struct SecretKeyRef {
 impl SecretKeyRef {
     /// Whether it is the certificates' and not the credentials'.
     pub fn is_certificate(&self) -> bool {
-        self.field == "spec.configuration.endpointCA"
+        self.field == CERTIFICATE
     }
 }
 
@@ -40,6 +62,45 @@ pub fn secret_keys(object_store: &Value) -> Vec<SecretKeyRef> {
         }
     }
     found
+}
+
+/// The certificates of the store, where it has its own.
+///
+/// # Errors
+/// The field is there and names no key of a Secret.
+pub fn endpoint_ca(object_store: &Value) -> Result<Option<SecretKeyRef>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Selector {
+        name: String,
+        key: String,
+    }
+    let field = object_store.pointer("/spec/configuration/endpointCA");
+    let Some(field) = field.filter(|field| !field.is_null()) else {
+        return Ok(None);
+    };
+    let Selector { name, key } = Selector::deserialize(field)?;
+    Ok(Some(SecretKeyRef {
+        field: CERTIFICATE.to_owned(),
+        secret: name,
+        key,
+    }))
+}
+
+/// The names of all Secrets that the ObjectStore names.
+///
+/// That of the certificates is among them though it is mounted: one that is named while Pods run
+/// is needed before they are made anew.
+pub fn secrets(object_store: &Value) -> BTreeSet<String> {
+    let keys = secret_keys(object_store).into_iter();
+    keys.map(|key| key.secret).collect()
+}
+
+/// How the sidecar is to be; the default where the ObjectStore does not say.
+pub fn sidecar(store: &Value) -> Result<Sidecar, serde_json::Error> {
+    match store.pointer("/spec/instanceSidecarConfiguration") {
+        None | Some(Value::Null) => Ok(Sidecar::default()),
+        Some(configuration) => Sidecar::deserialize(configuration),
+    }
 }
 
 /// What of an ObjectStore decides how it is used; status and bookkeeping left out.
@@ -58,7 +119,9 @@ fn add_secret_keys(place: String, value: &Value, found: &mut Vec<SecretKeyRef>) 
         return;
     };
     let text = |name| fields.get(name).and_then(Value::as_str);
-    if let (Some(secret), Some(key)) = (text("name"), text("key")) {
+    if let (Some(secret), Some(key)) = (text("name"), text("key"))
+        && !secret.is_empty()
+    {
         found.push(SecretKeyRef {
             field: place,
             secret: secret.to_owned(),

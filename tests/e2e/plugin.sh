@@ -6,13 +6,11 @@ OPERATOR_NS=cnpg-system
 tree=$(cd "$here/../.." && pwd)
 PLUGIN_BINARY=${PLUGIN_BINARY:-${CARGO_TARGET_DIR:-$tree/target}/x86_64-unknown-linux-gnu/release/cellarman-plugin}
 
-# What the Dockerfile says of the environment.
-image_environment() { sed -n 's/^ENV //p' "$tree/deploy/Dockerfile" | tr ' ' '\n' | sed 's/.*/"&"/' | paste -sd,; }
 # An image with one static program as /manager, and what an image from scratch lacks: CA certificates and a /tmp.
 # Prints its name, whose tag is the program's checksum, so that pods always take the new content.
-image_of() { # NAME PROGRAM UID:GID [ENVIRONMENT: quoted, with commas]
+image_of() { # NAME PROGRAM UID:GID
     local root image
-    image=bed.local/$1:$({ cat "$2" && echo "${4:-}"; } | sha256sum | cut -c1-12)
+    image=bed.local/$1:$(sha256sum <"$2" | cut -c1-12)
     if ! $CTR images ls -q | grep -qx "$image"; then
         root=$(mktemp -d "$STATE/image.XXXXXX")
         chmod 755 "$root"
@@ -20,7 +18,7 @@ image_of() { # NAME PROGRAM UID:GID [ENVIRONMENT: quoted, with commas]
         chmod 1777 "$root/tmp"
         cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
         install -m755 "$2" "$root/manager"
-        "$BED_DIR/mkimage.sh" "$image" "$root" "{\"Entrypoint\":[\"/manager\"],\"User\":\"$3\",\"Env\":[${4:-}]}" >&2
+        "$BED_DIR/mkimage.sh" "$image" "$root" "{\"Entrypoint\":[\"/manager\"],\"User\":\"$3\"}" >&2
         import_image "$image"
     fi
     echo "$image"
@@ -43,7 +41,7 @@ plugin_images() { # cellarman|reference
         else
             [ -x "$PLUGIN_BINARY" ] || fail "$PLUGIN_BINARY is not there: build it with deploy/build-static.sh"
             strip -o "$STATE/cellarman-plugin" "$PLUGIN_BINARY"
-            image_of cellarman-plugin "$STATE/cellarman-plugin" 26:26 "$(image_environment)" >"$made.new"
+            image_of cellarman-plugin "$STATE/cellarman-plugin" 26:26 >"$made.new"
             cat "$made.new" "$made.new" >"$made.both"
             mv "$made.both" "$made.new"
         fi

@@ -7,7 +7,7 @@
 //! | [`hooks`] | what happens before and after a reconciliation |
 //! | [`validation`] | what is wrong with a Cluster |
 //! | [`capabilities`] | what the operator's side can do |
-//! | [`names`], [`object_store`] | what things are called; what of an ObjectStore matters here |
+//! | [`names`] | what things are called |
 //! | [`arguments`] | what its command takes |
 //!
 //! All that is pure. [`serving`] carries it out, and alone reads and writes objects.
@@ -17,7 +17,6 @@ pub mod capabilities;
 pub mod hooks;
 pub mod lifecycle;
 pub mod names;
-pub mod object_store;
 pub mod roles;
 pub mod serving;
 pub mod validation;

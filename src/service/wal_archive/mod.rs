@@ -21,6 +21,7 @@ mod tests;
 mod turn;
 mod whole;
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -81,6 +82,16 @@ pub enum Demand {
     Empty,
     /// That it is the server's own, whatever a marker says.
     Own,
+}
+
+impl fmt::Display for Archived {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put(key) => write!(formatter, "put as {key}"),
+            Self::AlreadyThere(key) => write!(formatter, "there already as {key}"),
+            Self::Ahead => formatter.write_str("put ahead"),
+        }
+    }
 }
 
 /// Archives WAL files into one archive.
@@ -166,7 +177,7 @@ impl Archiver {
         let same_name = self.look_around(&mut run, &file, steps.absence).await?;
         let archived = self.run_with_look_ahead(&run, &file, same_name).await?;
         self.after_success(&mut run, &file).await;
-        info!(%name, ?archived, "archived WAL file");
+        info!(%name, %archived, "archived WAL file");
         Ok(archived)
     }
 

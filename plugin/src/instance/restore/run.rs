@@ -20,7 +20,7 @@ use cellarman::store::retry::RetryPolicy;
 use tokio::task;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::cluster::Cluster;
 use crate::instance::Context;
@@ -239,7 +239,7 @@ fn tell_plan(plan: &RestorePlan, source: &Named) {
         "restoring this backup"
     );
     for (backup, reason) in &plan.passed_over {
-        info!(%backup, reason, "passed over a backup");
+        debug!(%backup, reason, "passed over a backup");
     }
     for warning in &plan.warnings {
         warn!("{warning}");

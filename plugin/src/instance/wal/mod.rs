@@ -27,7 +27,7 @@ use cellarman::fault::chain;
 use cellarman::metrics::{Metric, Timing};
 use cellarman::service::wal_archive::{Archived, Demand, contents};
 use tonic::{Request, Response, Status};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::cluster::Cluster;
 use crate::instance::Context;
@@ -136,7 +136,8 @@ impl Wal for WalService {
                 metrics.increment(Metric::WalArchived);
                 metrics.advance_time(Metric::WalLastArchived, clock::now());
                 let took_ms = took.as_millis().to_string();
-                info!(file, ?archived, took_ms, "archived WAL");
+                // The archiver itself has told what became of the file.
+                debug!(file, %archived, took_ms, "answered");
                 Ok(Response::new(WalArchiveResult {}))
             }
             Err((error, status)) => {

@@ -5,8 +5,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::cluster::{ArchiveRef, Archives, Cluster};
+use crate::object_store;
 use crate::operator::lifecycle::{LifecycleError, Request, Target};
-use crate::operator::object_store;
 use crate::operator::{ObjectStores, in_order};
 
 /// The volume with the sockets of all plugins.
@@ -285,7 +285,7 @@ fn certificates(
         if let Some(certificate) = certificate {
             let path = format!("{name}/barman-ca.crt");
             sources.push(json!({"secret": {
-                "name": certificate.name,
+                "name": certificate.secret,
                 "items": [{"key": certificate.key, "path": path}],
             }}));
         }

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
-use crate::operator::{ObjectStores, Settings, object_store};
+use crate::object_store;
+use crate::operator::{ObjectStores, Settings};
 
 const OBJECT_STORE_GROUP: &str = "barmancloud.cnpg.io";
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
