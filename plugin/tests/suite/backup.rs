@@ -137,6 +137,8 @@ fn a_backup_to_another_store_has_its_wal_beside_it() {
     let result = bed.take("elsewhere", &parameters);
     assert_eq!(result.metadata["objectStore"], "store-b");
     assert_eq!(result.metadata["serverName"], "copy");
+    // plugin-barman-cloud would take it for one that is gone from the Cluster's own archive.
+    assert!(!result.metadata.contains_key("pluginName"));
     assert_eq!(bed.states(), []);
     assert_eq!(bed.window("store-b", "copy")["backups"], 1);
     assert_eq!(bed.window(OWN.0, OWN.1)["backups"], 0);

@@ -8,7 +8,9 @@ mod progress;
 mod request;
 mod result;
 
-pub use crate::instance::backup::result::{DESTINATION_KEY, OBJECT_STORE_KEY, SERVER_KEY};
+pub use crate::instance::backup::result::{
+    DESTINATION_KEY, OBJECT_STORE_KEY, PLUGIN_ELSEWHERE_KEY, PLUGIN_KEY, SERVER_KEY,
+};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What the operator is told of a backup that was taken.
 //!
-//! The keys of the metadata are those of plugin-barman-cloud, and three more that say in which
-//! archive the backup lies. Not here: the record in the archive.
+//! The keys of the metadata are those of plugin-barman-cloud, and others that say in which archive
+//! the backup lies. Not here: the record in the archive.
 
 use std::collections::HashMap;
 
@@ -18,6 +18,12 @@ use crate::instance::backup::request::Wanted;
 pub const OBJECT_STORE_KEY: &str = "objectStore";
 /// The server's folder in it.
 pub const SERVER_KEY: &str = "serverName";
+/// The plugin of a backup in the Cluster's own archive.
+pub const PLUGIN_KEY: &str = "pluginName";
+/// The plugin of a backup in another archive. Under another key: plugin-barman-cloud takes the
+/// Backups of its name for its own, looks for all of them in one archive, and deletes those that
+/// it does not find there.
+pub const PLUGIN_ELSEWHERE_KEY: &str = "pluginNameElsewhere";
 /// Where the ObjectStore led to at the time.
 pub const DESTINATION_KEY: &str = "destinationPath";
 
@@ -56,13 +62,19 @@ fn metadata(
     context: &Context,
 ) -> HashMap<String, String> {
     let timeline = report.info.timeline.map_or(0, TimelineId::to_u32);
+    let is_own = wanted.own.as_ref() == Some(&archive.reference);
+    let plugin_key = if is_own {
+        PLUGIN_KEY
+    } else {
+        PLUGIN_ELSEWHERE_KEY
+    };
     let pairs = [
         ("timeline", timeline.to_string()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("name", context.plugin_name.clone()),
         ("displayName", "BarmanCloudInstance".to_owned()),
         ("clusterUID", wanted.cluster.metadata.uid.clone()),
-        ("pluginName", context.plugin_name.clone()),
+        (plugin_key, context.plugin_name.clone()),
         (OBJECT_STORE_KEY, archive.reference.object_store.clone()),
         (SERVER_KEY, archive.reference.server.clone()),
         (DESTINATION_KEY, archive.settings.destination.url.clone()),

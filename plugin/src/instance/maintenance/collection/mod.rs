@@ -10,7 +10,9 @@ use cellarman::domain::backup::BackupStatus;
 use serde_json::Value;
 
 use crate::cluster::{ArchiveRef, Cluster};
-use crate::instance::backup::{DESTINATION_KEY, OBJECT_STORE_KEY, SERVER_KEY};
+use crate::instance::backup::{
+    DESTINATION_KEY, OBJECT_STORE_KEY, PLUGIN_ELSEWHERE_KEY, PLUGIN_KEY, SERVER_KEY,
+};
 
 /// A completed Backup that this plugin took of this very Cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +52,9 @@ pub(super) fn completed(backups: &[Value], cluster: &Cluster, plugin: &str) -> V
             && backup["spec"]["method"] == "plugin"
             && backup["status"]["phase"] == "completed"
             && metadata["clusterUID"] == uid
-            && metadata["pluginName"] == plugin
+            && [PLUGIN_KEY, PLUGIN_ELSEWHERE_KEY]
+                .iter()
+                .any(|key| metadata[*key] == plugin)
     });
     ours.filter_map(one).collect()
 }

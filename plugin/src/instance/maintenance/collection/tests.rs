@@ -123,6 +123,11 @@ fn only_completed_backups_of_this_very_cluster_count() {
         *other.pointer_mut(pointer).unwrap() = json!(value);
         assert_eq!(completed(&[other], &cluster("c"), PLUGIN), [], "{pointer}");
     }
+    let mut elsewhere = good.clone();
+    elsewhere["status"]["pluginMetadata"] = json!({
+        "clusterUID": "c", "pluginNameElsewhere": PLUGIN, "objectStore": "b", "serverName": "s"});
+    let found = completed(&[elsewhere], &cluster("c"), PLUGIN);
+    assert_eq!(found[0].archive, Some(archive("b", "s")));
     // A Cluster that has no uid could be any.
     let mut nobody = good;
     nobody["status"]["pluginMetadata"]["clusterUID"] = json!("");
