@@ -69,7 +69,9 @@ follower_goes_on() {
 promoted() {
     k patch cluster/follower --type merge -p '{"spec":{"replica":{"enabled":false,"source":"origin"}}}' >/dev/null
     until_true 180 'the promotion of the replica cluster' is f sql follower 'select pg_is_in_recovery()'
-    sql follower 'insert into told values (9)'
+    # The operator restarts it on the way.
+    until_true 120 'a row of its own' sql follower 'insert into told values (9)'
+    healthy follower
 }
 
 step 'install the plugin' prepare
