@@ -13,7 +13,7 @@ use cellarman::fault::chain;
 use cellarman::postgres::client::Server;
 use cellarman::postgres::query::PostgresError;
 use cellarman::service::base_backup::{Stage, Watcher};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -24,6 +24,9 @@ use crate::instance::{Context, connection};
 
 /// The key of the wish, in what the status says of a server.
 pub const KEY: &str = "backupAwaitsWalSince";
+
+/// How long a wish counts; no backup waits for its WAL that long but by the longest timeouts.
+const WISH_AGE_MAX: TimeDelta = TimeDelta::hours(1);
 
 /// Tells when a backup begins to wait, and shows everything to another watcher.
 pub struct Waiting<W> {
@@ -77,7 +80,7 @@ impl Fulfilled {
         let Some(since) = wish(object_store, server) else {
             return;
         };
-        if self.last == Some(since) {
+        if self.last == Some(since) || !is_current(since, clock::now()) {
             return;
         }
         match switch_wal().await {
@@ -92,6 +95,11 @@ impl Fulfilled {
             ),
         }
     }
+}
+
+/// Whether a backup may still wait: a killed sidecar leaves its wish behind.
+fn is_current(since: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    now.signed_duration_since(since) < WISH_AGE_MAX
 }
 
 fn wish(object_store: &Value, server: &str) -> Option<DateTime<Utc>> {
@@ -129,6 +137,13 @@ mod tests {
         assert_eq!(wish(&store(json!(time)), "other"), None);
         assert_eq!(wish(&store(Value::Null), "pg"), None);
         assert_eq!(wish(&store(json!("now")), "pg"), None);
+    }
+
+    #[test]
+    fn a_wish_that_a_killed_sidecar_left_counts_no_more() {
+        let now = clock::now();
+        assert!(is_current(now - TimeDelta::minutes(20), now));
+        assert!(!is_current(now - TimeDelta::hours(2), now));
     }
 
     #[test]
