@@ -137,6 +137,7 @@ async fn archive(arguments: &ArchiveArguments, context: &Context) -> Result<Exit
     let options = ArchiveOptions {
         compression: arguments.compression.unwrap_or(settings.wal.compression),
         jobs: arguments.jobs.unwrap_or(settings.wal.jobs).max(1),
+        is_resident: false,
         allows_own_archive: arguments.allow_own_archive,
         tags: settings.tags.clone(),
         history_tags: settings.history_tags.clone(),

@@ -117,13 +117,12 @@ pub(super) fn may_trust_mark(mark: &Mark, size: u64, now: DateTime<Utc>) -> bool
 /// Only on the timeline of `asked`, and none beside a history: of two servers promoted to one
 /// timeline, the refusal of its history must keep the second one's WAL out as well.
 ///
-/// `ready` are all files that wait; `asked` and those already marked are passed over. Memory
-/// is bounded by `count_max`, whatever the length of the queue.
+/// `ready` are all files that wait; `asked` is passed over. The nearest `count_max` are in reach,
+/// whatever the length of the queue.
 pub(super) fn look_ahead(
     ready: impl Iterator<Item = WalFileName>,
     asked: WalFileName,
     count_max: usize,
-    is_marked: impl Fn(WalFileName) -> bool,
 ) -> Vec<WalFileName> {
     let is_history = |name| matches!(name, WalFileName::TimelineHistory(_));
     if is_history(asked) {
@@ -136,8 +135,7 @@ pub(super) fn look_ahead(
     for name in ready.filter(|name| is_near(*name)) {
         let text = name.to_string();
         let place = first.partition_point(|(known, _)| *known < text);
-        // A mark is a file to open: of a long queue only a few are looked for.
-        if place < count_max && !is_marked(name) {
+        if place < count_max {
             first.insert(place, (text, name));
             first.truncate(count_max);
         }
@@ -286,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn look_ahead_follows_postgresqls_order_and_passes_over_what_is_done() {
+    fn look_ahead_follows_postgresqls_order() {
         let ready = [
             "000000010000000000000009",
             "000000010000000000000007",
@@ -298,31 +296,18 @@ mod tests {
             "000000010000000000000005.00000028.backup",
         ];
         let pick = |asked| {
-            let is_marked = |other| other == name("000000010000000000000006");
-            let picked = look_ahead(ready.into_iter().map(name), name(asked), 3, is_marked);
+            let picked = look_ahead(ready.into_iter().map(name), name(asked), 3);
             picked.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(
             pick("000000010000000000000005"),
             [
                 "000000010000000000000005.00000028.backup",
+                "000000010000000000000006",
                 "000000010000000000000007",
-                "000000010000000000000008",
             ]
         );
         assert!(pick("00000002.history").is_empty());
-    }
-
-    #[test]
-    fn of_a_long_queue_only_the_next_files_are_looked_up() {
-        let ready = (0..200).map(|number| name(&format!("0000000100000000000000{number:02X}")));
-        let looked_up = std::cell::Cell::new(0);
-        let is_marked = |_| {
-            looked_up.set(looked_up.get() + 1);
-            false
-        };
-        let picked = look_ahead(ready, name("000000010000000000000000"), 3, is_marked);
-        assert_eq!((picked.len(), looked_up.get()), (3, 3));
     }
 
     #[test]

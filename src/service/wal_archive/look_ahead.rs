@@ -1,22 +1,23 @@
 //! Further files that wait, archived beside the one asked for.
 //!
-//! A look-ahead never fails the asked file and holds it up by a short grace at most. It is read
-//! and compressed beside the asked file, and put when that one is safe: a server whose file is
-//! refused may not be the archive's own, and then nothing of it goes there. Each success leaves
-//! a durable mark; without one, the later request finds the same bytes there.
+//! A look-ahead never fails the asked file. It is read and compressed beside the asked file, and
+//! put when that one is safe: a server whose file is refused may not be the archive's own, and
+//! then nothing of it goes there. Each success leaves a durable mark; without one, the later
+//! request finds the same bytes there.
+//!
+//! In a process that ends with the call, look-aheads hold the answer up by a short grace at most.
+//! In a resident one they go on after it, and each request begins what has come into reach.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use tokio::{task, time};
 use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::domain::wal_file::WalFileName;
 use crate::fault::chain;
-use crate::service::wal_archive::decision::{self, Absence};
+use crate::service::wal_archive::decision::{self, Absence, Admission};
 use crate::service::wal_archive::error::ArchiveError;
 use crate::service::wal_archive::file::WalFile;
 use crate::service::wal_archive::store::PutWay;
@@ -25,7 +26,7 @@ use crate::service::wal_archive::{Archived, Archiver, Run, body, contents};
 use crate::service::wal_restore::prefetch;
 use crate::service::wal_state::{Mark, PgWal};
 
-/// How long look-aheads may go on after the asked file is safe.
+/// How long look-aheads may go on after the asked file is safe, where the process then ends.
 const GRACE: Duration = Duration::from_secs(3);
 
 impl Archiver {
@@ -37,46 +38,55 @@ impl Archiver {
         same_name: Vec<contents::Archived>,
     ) -> Result<Archived, ArchiveError> {
         let (turn, turn_ahead) = Turn::new();
-        let names = self.names_ahead(run, file.name).await;
-        let is_alone = names.is_empty();
-        let asked = async {
-            let way = PutWay {
-                absence: self.steps(run, file).absence,
-                is_conditional: is_conditional(run),
-                wants_digest: false,
-                is_alone,
-            };
-            self.store_file(file, &same_name, way, &turn).await
+        self.begin_ahead(run, file.name, turn_ahead).await;
+        let way = PutWay {
+            absence: self.steps(run, file).absence,
+            is_conditional: is_conditional(run),
+            wants_digest: false,
+            is_alone: self.under_way.count() == 0,
         };
-        let mut asked = std::pin::pin!(asked);
-        let mut ahead: FuturesUnordered<_> = names
-            .into_iter()
-            .map(|name| self.archive_ahead(run, name, &turn_ahead))
-            .collect();
-        let outcome = loop {
-            tokio::select! {
-                biased;
-                outcome = &mut asked => break outcome,
-                Some(()) = ahead.next(), if !ahead.is_empty() => {}
-            }
-        };
-        if outcome.is_ok() && !ahead.is_empty() {
-            turn.is_safe();
-            let rest = async { while ahead.next().await.is_some() {} };
-            if time::timeout(GRACE, rest).await.is_err() {
+        // When this fails or is dropped, the turn is, and those ahead end with it.
+        let stored = self.store_file(file, &same_name, way, &turn).await?;
+        turn.is_safe();
+        if !self.options.is_resident {
+            let end = time::timeout(GRACE, self.under_way.end_of_all());
+            if end.await.is_err() {
                 info!("leaving WAL files that are archived ahead for later requests");
+                self.under_way.give_up();
             }
         }
-        outcome.map(|stored| stored.archived)
+        Ok(stored.archived)
     }
 
-    /// The next files that wait, by the status folder; stale marks are cleaned on the way.
+    /// Begins what has come into reach by a request for a file that was archived ahead.
+    pub(super) async fn go_on_ahead(&self, run: &Run, file: &WalFile) {
+        if self.options.is_resident && self.steps(run, file).admission == Admission::Known {
+            self.begin_ahead(run, file.name, Turn::after_safe()).await;
+        }
+    }
+
+    /// Begins the next files that wait.
+    async fn begin_ahead(&self, run: &Run, asked: WalFileName, turn: Turn) {
+        let turn = Arc::new(turn);
+        for name in self.names_ahead(run, asked).await {
+            let (archiver, run, turn) = (self.clone(), run.clone(), Arc::clone(&turn));
+            self.under_way.begin(name, async move {
+                tokio::select! {
+                    () = archiver.archive_ahead(&run, name, &turn) => {}
+                    () = turn.given_up() => {}
+                }
+            });
+        }
+    }
+
+    /// The next files that wait, by the status folder, and are not under way; stale marks are
+    /// cleaned on the way.
     async fn names_ahead(&self, run: &Run, asked: WalFileName) -> Vec<WalFileName> {
         let count_max = self.options.jobs.saturating_sub(1);
         let Some(pg_wal) = run.pg_wal().filter(|_| run.known.is_some()).cloned() else {
             return Vec::new();
         };
-        let destination = self.destination.clone();
+        let (destination, under_way) = (self.destination.clone(), self.under_way.clone());
         let picked = task::spawn_blocking(move || {
             if let Err(error) = pg_wal.clean_marks() {
                 warn!(%error, "cannot clean the marks of archived WAL files");
@@ -87,13 +97,15 @@ impl Archiver {
             if count_max == 0 {
                 return Vec::new();
             }
-            let is_marked = |name: WalFileName| {
-                let mark = pg_wal.mark(&destination, &name.to_string());
-                mark.is_some()
-            };
             // None when the folder cannot be read.
             let ready = pg_wal.ready_files().into_iter().flatten().flatten();
-            decision::look_ahead(ready, asked, count_max, is_marked)
+            let mut names = decision::look_ahead(ready, asked, count_max);
+            names.retain(|name| {
+                let is_marked = || pg_wal.mark(&destination, &name.to_string()).is_some();
+                !under_way.has(*name) && !is_marked()
+            });
+            names.truncate(count_max.saturating_sub(under_way.count()));
+            names
         });
         picked.await.unwrap_or_default()
     }

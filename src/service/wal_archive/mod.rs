@@ -19,6 +19,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod under_way;
 mod whole;
 
 use std::fmt;
@@ -39,6 +40,7 @@ use crate::service::wal_archive::body::Bodies;
 use crate::service::wal_archive::decision::{Absence, Admission, Facts, Steps};
 use crate::service::wal_archive::error::ArchiveError;
 use crate::service::wal_archive::file::{Place, WalFile};
+use crate::service::wal_archive::under_way::UnderWay;
 use crate::service::wal_state::{Fingerprint, KnownArchive, Marker, PgWal};
 use crate::store::ObjectKey;
 use crate::store::config::{Encryption, StoreConfig};
@@ -50,6 +52,8 @@ pub struct ArchiveOptions {
     pub compression: Compression,
     /// How many files are archived at once, the one asked for among them; at least 1.
     pub jobs: usize,
+    /// Whether the process lives on after a call: files ahead go on in it then.
+    pub is_resident: bool,
     /// A cluster just recovered may go on in an archive that is not empty, and a promoted one in
     /// an archive that goes beyond the fork, if it is its own.
     pub allows_own_archive: bool,
@@ -102,10 +106,12 @@ pub struct Archiver {
     demand: Demand,
     destination: Fingerprint,
     bodies: Bodies,
+    under_way: UnderWay,
     stored_bytes: Arc<AtomicU64>,
 }
 
 /// What a call works with.
+#[derive(Clone)]
 struct Run {
     place: Arc<Place>,
     markers: Vec<Marker>,
@@ -132,6 +138,7 @@ impl Archiver {
             options: Arc::new(options),
             destination,
             bodies: Bodies::new(store.signs_bodies()),
+            under_way: UnderWay::default(),
             stored_bytes: Arc::default(),
         }
     }
@@ -150,24 +157,28 @@ impl Archiver {
         self.stored_bytes.swap(0, Ordering::Relaxed)
     }
 
-    /// Archives the file at `path`. When it returns `Ok`, the file is in the store, durable.
+    /// Archives the file at `path`. When it returns `Ok`, the file is in the store, durable. A
+    /// file that is on its way ahead is waited for, not put twice.
     ///
     /// The future may be dropped: the file may then be in the store or not, and the next call
     /// finds out.
     pub async fn archive(&self, path: &Path) -> Result<Archived, ArchiveError> {
         let (place, file) = self.open(path).await?;
         let name = file.name;
-        if let Some(pg_wal) = &place.pg_wal
-            && self.is_archived_ahead(pg_wal, &file).await?
-        {
-            info!(%name, "the WAL file was archived ahead");
-            return Ok(Archived::Ahead);
-        }
+        self.under_way.end_of(name).await;
         let mut run = Run {
             markers: place.pg_wal.as_ref().map_or_else(Vec::new, PgWal::markers),
             known: self.known_archive(&place, &file),
             place,
         };
+        if let Some(pg_wal) = run.pg_wal()
+            && self.is_archived_ahead(pg_wal, &file).await?
+        {
+            self.go_on_ahead(&run, &file).await;
+            forget_pages(&file).await;
+            info!(%name, "the WAL file was archived ahead");
+            return Ok(Archived::Ahead);
+        }
         if let Some(known) = &run.known {
             self.repository.store.recall(known.learnt);
         }
@@ -314,9 +325,7 @@ impl Archiver {
 
     /// What is left to do when the file is safe; nothing of it can make the call fail.
     async fn after_success(&self, run: &mut Run, file: &WalFile) {
-        let path = file.path.clone();
-        // Waited for, so that no work outlives the call.
-        let _ = task::spawn_blocking(move || file::forget_pages(&path)).await;
+        forget_pages(file).await;
         let learnt = self.repository.store.learnt();
         if let Some(known) = &mut run.known
             && known.learnt != learnt
@@ -347,4 +356,10 @@ impl Archiver {
             warn!(%error, "cannot remember the archive");
         }
     }
+}
+
+async fn forget_pages(file: &WalFile) {
+    let path = file.path.clone();
+    // Waited for, so that no work outlives the call.
+    let _ = task::spawn_blocking(move || file::forget_pages(&path)).await;
 }

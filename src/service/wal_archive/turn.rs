@@ -28,6 +28,23 @@ impl Turn {
         (Self::Asked(asked), Self::Ahead(ahead))
     }
 
+    /// The turn of files ahead of one that is safe already.
+    pub(super) fn after_safe() -> Self {
+        let (_, ahead) = watch::channel(Stage::Safe);
+        Self::Ahead(ahead)
+    }
+
+    /// Waits until the asked file was given up before it was safe: those ahead are, then.
+    pub(super) async fn given_up(&self) {
+        if let Self::Ahead(progress) = self {
+            let is_safe = |now: &Stage| *now == Stage::Safe;
+            if progress.clone().wait_for(is_safe).await.is_err() {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
     /// Waits until the file may take memory. Those ahead hold theirs until the asked file is
     /// safe, so that it must have its own before.
     pub(super) async fn to_compress(&self) {
@@ -59,7 +76,7 @@ impl Turn {
         let Self::Ahead(progress) = self else { return };
         let reached = progress.clone().wait_for(|now| *now >= stage).await.is_ok();
         if !reached {
-            // The asked file was given up, and those ahead with it: this future gets dropped.
+            // The asked file was given up: this future gets dropped.
             std::future::pending::<()>().await;
         }
     }
@@ -85,10 +102,23 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_safe_file_is_not_given_up_with_its_call() {
+        let (asked, ahead) = Turn::new();
+        asked.is_safe();
+        drop(asked);
+        for ahead in [ahead, Turn::after_safe()] {
+            assert!(ahead.to_put().now_or_never().is_some());
+            assert!(ahead.given_up().now_or_never().is_none());
+        }
+    }
+
+    #[test]
     fn nothing_follows_an_asked_file_that_was_given_up() {
         let (asked, ahead) = Turn::new();
         asked.has_memory();
+        assert!(ahead.given_up().now_or_never().is_none());
         drop(asked);
         assert!(ahead.to_put().now_or_never().is_none());
+        assert!(ahead.given_up().now_or_never().is_some());
     }
 }

@@ -361,6 +361,7 @@ impl ArchiveCache {
             ArchiveOptions {
                 compression: settings.wal.compression,
                 jobs: settings.wal.jobs,
+                is_resident: true,
                 allows_own_archive: false,
                 tags: settings.tags.clone(),
                 history_tags: settings.history_tags.clone(),

@@ -58,6 +58,7 @@ impl Bed {
             options: ArchiveOptions {
                 compression: "zstd:1".parse().unwrap(),
                 jobs: 1,
+                is_resident: false,
                 allows_own_archive: false,
                 tags: vec![("a".to_owned(), "b".to_owned())],
                 history_tags: Vec::new(),
