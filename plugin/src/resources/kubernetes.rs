@@ -172,14 +172,44 @@ impl Kubernetes {
         Some(1)
     }
 
+    /// Tells the readers of an object whose uid is known; an empty one is asked for.
+    ///
+    /// `kubectl describe` shows no Event without the uid of the object.
+    pub async fn emit_with_uid(&self, event: &Event, uid: &str) -> Result<(), ResourceError> {
+        let name = event_name(event);
+        let Some(count) = self.is_due(&name) else {
+            return Ok(());
+        };
+        let events = format!("/api/v1/namespaces/{}/events", self.namespace);
+        let path = format!("{events}/{name}");
+        let failure = |error: ApiError| {
+            error.concerning(&format!("an Event about {}", event.about), &self.namespace)
+        };
+        let object = self.event_object(event, uid, &name, count).await;
+        match self
+            .api
+            .call(Method::POST, &events, Body::Json(&object))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_conflict() => {
+                self.count_event(&path, count).await.map_err(failure)
+            }
+            Err(error) => Err(failure(error)),
+        }
+    }
+
     /// The event as it is first told.
-    async fn event_object(&self, event: &Event, name: &str, count: u64) -> Value {
+    async fn event_object(&self, event: &Event, uid: &str, name: &str, count: u64) -> Value {
         let about = &event.about;
-        // Without the uid the event is still found by name.
-        let uid = self.get(about).await.ok();
-        let uid = uid
-            .as_ref()
-            .and_then(|object| object["metadata"]["uid"].as_str());
+        let asked;
+        let uid = if uid.is_empty() {
+            // Without an answer the event is still found by name.
+            asked = self.get(about).await.unwrap_or_default();
+            asked["metadata"]["uid"].as_str()
+        } else {
+            Some(uid)
+        };
         let now = api_time(clock::now());
         let mut involved = json!({
             "apiVersion": self.api_version(about.kind),
@@ -339,27 +369,7 @@ impl Resources for Kubernetes {
     }
 
     async fn emit(&self, event: &Event) -> Result<(), ResourceError> {
-        let name = event_name(event);
-        let Some(count) = self.is_due(&name) else {
-            return Ok(());
-        };
-        let events = format!("/api/v1/namespaces/{}/events", self.namespace);
-        let path = format!("{events}/{name}");
-        let failure = |error: ApiError| {
-            error.concerning(&format!("an Event about {}", event.about), &self.namespace)
-        };
-        let object = self.event_object(event, &name, count).await;
-        match self
-            .api
-            .call(Method::POST, &events, Body::Json(&object))
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_conflict() => {
-                self.count_event(&path, count).await.map_err(failure)
-            }
-            Err(error) => Err(failure(error)),
-        }
+        self.emit_with_uid(event, "").await
     }
 }
 

@@ -1,5 +1,5 @@
 # What plugin-barman-cloud does not do: arguments that nobody knows, Secrets with a line end, credentials that change
-# under way, a backup to another store, conditions that name the cause.
+# under way, a backup to another store, conditions and Events that name the cause.
 # shellcheck shell=bash disable=SC2154
 
 create() {
@@ -69,9 +69,18 @@ store_missing() {
     healthy lost 300
 }
 names_the_store() { k get cluster/lost -o json | jq -r '.status.phaseReason // ""' | grep -q nowhere || k get events --field-selector involvedObject.name=lost -o json | jq -r '.items[].message' | grep -q nowhere; }
-# CloudNativePG 1.30 knows the calls that validate a Cluster and makes none of them: what can be seen is that they are offered.
-offers_validation() {
-    k get cluster/odd -o json | jq -e '.status.pluginStatus[0].operatorCapabilities | contains(["TYPE_VALIDATE_CLUSTER_CREATE", "TYPE_VALIDATE_CLUSTER_CHANGE"])' >/dev/null
+# CloudNativePG 1.30 knows the calls that validate a Cluster and makes none of them: an Event on the Cluster says what is wrong.
+findings_are_told() {
+    cluster storeless 1 "plugins: [{name: $PLUGIN_NAME, isWALArchiver: true}]"
+    until_true 60 'the Event' describes_finding
+    note "$(k get events --field-selector involvedObject.name=storeless,reason=InvalidPluginParameters -o json | jq -r '.items[0].message' | head -c 300)"
+    k delete cluster/storeless --wait=false >/dev/null
+}
+# As a user looks; without the uid of the Cluster an Event would not be among them.
+describes_finding() {
+    local said
+    said=$(k describe cluster/storeless)
+    grep 'Warning.*InvalidPluginParameters.*spec.plugins\[0\].parameters.barmanObjectName' <<<"$said"
 }
 
 if [ "$PLUGIN" = reference ]; then
@@ -86,4 +95,4 @@ step 'a backup to another store, with its WAL' other_store
 step 'its Backup object stays' object_stays
 step 'recovery from that store alone: 100 rows' recovers_from_other_store
 step 'a missing ObjectStore is named, and its coming noticed' store_missing
-step 'the operator knows that Clusters can be validated' offers_validation
+step 'a Cluster that will not archive: an Event on it says why' findings_are_told

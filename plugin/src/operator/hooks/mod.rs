@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::operator::roles::{self, Access};
+use crate::operator::validation::{self, Finding};
 use crate::operator::{MissingStore, ObjectStores, Settings, missing_store};
 
 /// When the operator looks again after an ObjectStore was not there.
@@ -53,6 +54,13 @@ pub fn before(request: &Request<'_>) -> Before {
         Some("Backup") => before_backup(request),
         _ => Before::Continue,
     }
+}
+
+/// What is wrong with the Cluster, where it is the Cluster that is reconciled: nobody may have asked
+/// for validation when it was applied.
+pub fn findings(cluster: &Cluster, resource: &Value, settings: &Settings) -> Option<Vec<Finding>> {
+    let is_cluster = resource.get("kind").and_then(Value::as_str) == Some("Cluster");
+    is_cluster.then(|| validation::of_standing(cluster, &settings.names.plugin))
 }
 
 fn before_cluster(request: &Request<'_>) -> Before {

@@ -5,6 +5,7 @@
 //! | [`cache`] | objects of all namespaces, kept by watches |
 //! | [`services`] | the calls |
 //! | [`access`] | writing Roles and RoleBindings |
+//! | [`news`] | telling the readers of Clusters what is wrong |
 //! | [`health`] | the kubelet's probes |
 //!
 //! The port opens once a call can be answered, and closes a while after the process is told to
@@ -13,6 +14,7 @@
 pub mod access;
 pub mod cache;
 pub mod health;
+pub mod news;
 pub mod services;
 
 use std::io;
@@ -42,6 +44,7 @@ use crate::grpc::{identity, socket};
 use crate::operator::Settings;
 use crate::operator::arguments::OperatorArguments;
 use crate::operator::serving::cache::{Cache, Watched, backup_with_store};
+use crate::operator::serving::news::Teller;
 use crate::operator::serving::services::Services;
 use crate::resources::api::ApiServer;
 
@@ -200,7 +203,9 @@ pub async fn serve(
         settings.clone(),
         ending.clone(),
     ));
-    let services = Services::new(api, caches.clone(), settings.clone());
+    let (teller, telling) = Teller::start(ending.clone());
+    tasks.spawn(telling);
+    let services = Services::new(api, caches.clone(), settings.clone(), teller);
     let routes = routes(&settings, services);
     let outcome = if let Some(folder) = &arguments.plugin_path {
         serve_on_socket(folder, &settings, routes, &phase, cancel).await

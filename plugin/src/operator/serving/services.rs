@@ -1,7 +1,8 @@
 //! The services that the operator calls: decisions of the pure modules over cached objects.
 //!
 //! No call asks the API for anything but an ObjectStore that is not known yet, and writes nothing
-//! but Roles and RoleBindings. Not here: Identity (`grpc`), and the listening (`serving`).
+//! but Roles and RoleBindings: Events are left to be told (`news`). Not here: Identity (`grpc`), and
+//! the listening (`serving`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,18 +31,16 @@ use cellarman::fault::Fault;
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
+use super::news::{News, Subject, Teller};
 use super::{Caches, access};
 use crate::cluster::Cluster;
 use crate::grpc::status;
 use crate::operator::missing_store;
 use crate::operator::validation::{self, Finding, Severity};
-use crate::operator::{MissingStore, ObjectStores, Settings, capabilities, hooks, lifecycle};
+use crate::operator::{ObjectStores, Settings, capabilities, hooks, lifecycle};
 use crate::resources::api::ApiServer;
 use crate::resources::kubernetes::{CnpgApi, Kubernetes};
-use crate::resources::{Event, EventType, ObjectKind, ObjectRef, Resources};
-
-/// An Event is told by then or not at all: the operator waits for the answer.
-const EVENT_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::resources::{ObjectKind, ObjectRef, Resources};
 
 /// What the calls work with.
 #[derive(Debug, Clone)]
@@ -54,15 +53,17 @@ struct Shared {
     api: ApiServer,
     caches: Caches,
     settings: Settings,
+    teller: Teller,
 }
 
 impl Services {
-    /// Calls answered from these caches.
-    pub fn new(api: ApiServer, caches: Caches, settings: Settings) -> Self {
+    /// Calls answered from these caches; what is wrong with a Cluster goes to `teller`.
+    pub fn new(api: ApiServer, caches: Caches, settings: Settings, teller: Teller) -> Self {
         let shared = Shared {
             api,
             caches,
             settings,
+            teller,
         };
         Self {
             shared: Arc::new(shared),
@@ -102,21 +103,14 @@ impl Services {
         Kubernetes::new(self.shared.api.clone(), namespace, cnpg)
     }
 
-    /// Says on the Cluster that an ObjectStore is missing.
-    async fn tell_missing(&self, cluster: &Cluster, missing: &MissingStore) {
-        let event = Event {
-            about: ObjectRef::new(ObjectKind::Cluster, &cluster.metadata.name),
-            event_type: EventType::Warning,
-            reason: "ObjectStoreMissing",
-            message: format!("{missing}. {}", missing.hint()),
+    /// Leaves news of a Cluster for its readers.
+    fn tell(&self, cluster: &Cluster, news: News) {
+        let subject = Subject {
+            kubernetes: self.kubernetes(cluster),
+            name: cluster.metadata.name.clone(),
+            uid: cluster.metadata.uid.clone(),
         };
-        tracing::warn!(namespace = cluster.metadata.namespace, "{}", event.message);
-        let kubernetes = self.kubernetes(cluster);
-        match tokio::time::timeout(EVENT_TIMEOUT, kubernetes.emit(&event)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "cannot tell an Event"),
-            Err(_elapsed) => tracing::debug!("cannot tell an Event in time"),
-        }
+        self.shared.teller.leave(subject, news);
     }
 }
 
@@ -172,6 +166,9 @@ impl ReconcilerHooks for Services {
         let request = request.into_inner();
         let cluster = cluster(&request.cluster_definition)?;
         let resource = object(&request.resource_definition)?;
+        if let Some(findings) = hooks::findings(&cluster, &resource, &self.shared.settings) {
+            self.tell(&cluster, News::Findings(findings));
+        }
         let stores = self.stores(&cluster).await?;
         let backups = self.shared.caches.backups.of(&cluster.metadata.namespace);
         let backups: Vec<Value> = backups.values().cloned().collect();
@@ -191,7 +188,7 @@ impl ReconcilerHooks for Services {
                     .map_err(|error| status::with_hint(&error, &hint_of_access(&error)))?;
             }
             hooks::Before::Requeue { after, missing } => {
-                self.tell_missing(&cluster, &missing).await;
+                self.tell(&cluster, News::Missing(missing));
                 return Ok(behavior(Behavior::Requeue, after));
             }
         }

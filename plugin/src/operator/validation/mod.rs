@@ -21,16 +21,16 @@ const PARAMETERS: [&str; 2] = ["barmanObjectName", "serverName"];
 const SKIP_EMPTY_CHECK: &str = "cnpg.io/skipEmptyWalArchiveCheck";
 
 /// What is to be done about a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Severity {
     /// The Cluster is refused.
     Refuse,
-    /// It is said in the log.
+    /// It is only said.
     Warn,
 }
 
 /// Something that is wrong with a Cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Finding {
     /// What is to be done about it.
     pub severity: Severity,
@@ -46,6 +46,16 @@ impl Finding {
     /// The field in one word.
     pub fn field(&self) -> String {
         self.path.join(".")
+    }
+
+    /// The field, what is there, what is wrong with it and what to do.
+    pub fn sentences(&self) -> String {
+        let field = self.field();
+        if self.value.is_empty() {
+            format!("{field}: {}", self.message)
+        } else {
+            format!("{field} is {:?}: {}", self.value, self.message)
+        }
     }
 }
 
@@ -74,6 +84,18 @@ pub fn of_new(cluster: &Cluster, plugin: &str) -> Vec<Finding> {
         target::check(target, &mut findings);
     }
     findings.0
+}
+
+/// What is wrong with a Cluster that is there.
+///
+/// Once it has a primary, what it was made from matters no more, and stays in its spec for good.
+pub fn of_standing(cluster: &Cluster, plugin: &str) -> Vec<Finding> {
+    if cluster.status.current_primary.is_empty() {
+        return of_new(cluster, plugin);
+    }
+    let mut made = cluster.clone();
+    made.spec.bootstrap = None;
+    of_new(&made, plugin)
 }
 
 /// What a change makes wrong with a Cluster: nothing of it is refused.

@@ -227,3 +227,27 @@ fn a_change_is_never_refused_and_says_only_what_is_new() {
         ]
     );
 }
+
+#[test]
+fn what_a_cluster_was_made_from_matters_no_more_once_it_has_a_primary() {
+    let spec = json!({
+        "plugins": [entry(&json!({"barmanObjectName": "a", "serverName": "pg"}))],
+        "bootstrap": {"recovery": {"source": "o", "recoveryTarget": {"targetXID": "none"}}},
+        "externalClusters": [external("o", &json!({"barmanObjectName": "a", "serverName": "pg"}))],
+    });
+    let mut standing = cluster(&spec, &json!({}));
+    let found = said(&of_standing(&standing, PLUGIN));
+    assert_eq!(found, said(&of_new(&standing, PLUGIN)));
+    assert_eq!(found.len(), 2, "{found:?}");
+    standing.status.current_primary = "pg-1".to_owned();
+    assert_eq!(of_standing(&standing, PLUGIN), []);
+}
+
+#[test]
+fn a_finding_in_sentences_names_its_field_and_what_is_there() {
+    let spec = json!({"plugins": [entry(&json!({"barmanObjectName": "a", "serverName": "x/y"}))]});
+    let findings = of_new(&cluster(&spec, &json!({})), PLUGIN);
+    let sentences = findings[0].sentences();
+    let begin = "spec.plugins[0].parameters.serverName is \"x/y\": No archive can have this name";
+    assert!(sentences.starts_with(begin), "{sentences}");
+}

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use testbed::cache;
 
 use super::{deploy, documents, read, text};
+use crate::operator_side::hooks::RIGHTS;
 
 /// Kind and name of each object that plugin-barman-cloud brings and that ours stand in for. Not
 /// among them: the rights to ask who somebody is, which only its metrics server needs.
@@ -210,6 +211,39 @@ fn the_plugin_has_every_right_that_it_gives() {
             .filter(|verb| !has(verb))
             .collect();
         assert!(missing.is_empty(), "{missing:?} of {rule}");
+    }
+}
+
+#[test]
+fn the_plugin_has_every_right_that_the_tests_of_its_calls_take_for_granted() {
+    let objects = objects(&read(&deploy("manifests/default/cluster-role.yaml")));
+    for (method, path) in RIGHTS {
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        let (group, parts) = match parts.as_slice() {
+            ["apis", group, _version, rest @ ..] => (*group, rest),
+            ["api", _version, rest @ ..] => ("", rest),
+            _ => panic!("{path}"),
+        };
+        let resource = match parts {
+            ["namespaces", _, resource, _name, part] => format!("{resource}/{part}"),
+            ["namespaces", _, resource] | [resource] => (*resource).to_owned(),
+            _ => panic!("{path}"),
+        };
+        let verbs: &[&str] = match *method {
+            "GET" => &["get", "list", "watch"],
+            "POST" => &["create"],
+            "PATCH" => &["patch"],
+            _ => panic!("{method}"),
+        };
+        for verb in verbs {
+            let is_given = rules(&objects, "ClusterRole").any(|(name, rule)| {
+                name == "plugin-barman-cloud"
+                    && words(rule, "apiGroups").contains(&group)
+                    && words(rule, "resources").contains(&resource.as_str())
+                    && words(rule, "verbs").contains(verb)
+            });
+            assert!(is_given, "{verb} of {resource} in {group}");
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use cellarman::cnpgi::reconciler::reconciler_hooks_server::ReconcilerHooks;
 use cellarman::cnpgi::reconciler::{ReconcilerHooksRequest, ReconcilerHooksResult};
 use cellarman_plugin::operator::Settings;
 use cellarman_plugin::operator::serving::Caches;
+use cellarman_plugin::operator::serving::news::Teller;
 use cellarman_plugin::operator::serving::services::Services;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -17,41 +18,45 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
 
 use super::api::{Api, Right, server_at};
+use super::news::told;
 
 pub(super) const PLUGIN: &str = "barman-cloud.cloudnative-pg.io";
 pub(super) const STORES: &str = "/apis/barmancloud.cnpg.io/v1/namespaces/db/objectstores";
+const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/db/roles";
 pub(super) const ROLE: &str =
     "/apis/rbac.authorization.k8s.io/v1/namespaces/db/roles/pg-barman-cloud";
+const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/db/rolebindings";
 const BINDING: &str =
     "/apis/rbac.authorization.k8s.io/v1/namespaces/db/rolebindings/pg-barman-cloud";
+pub(super) const EVENTS: &str = "/api/v1/namespaces/db/events";
 
-/// What the plugin's ClusterRole gives.
-pub(super) const RIGHTS: &[Right] = &[
-    ("GET", "/apis/barmancloud.cnpg.io/v1/"),
+/// What the plugin's ClusterRole gives; the tests of the manifests see to it that it does.
+pub(crate) const RIGHTS: &[Right] = &[
+    ("GET", "/apis/barmancloud.cnpg.io/v1/objectstores"),
+    ("GET", STORES),
     (
         "PATCH",
         "/apis/barmancloud.cnpg.io/v1/namespaces/db/objectstores/store/status",
     ),
     ("GET", "/apis/postgresql.cnpg.io/v1/backups"),
-    ("GET", "/apis/postgresql.cnpg.io/v1/namespaces/db/clusters/"),
-    ("GET", "/apis/rbac.authorization.k8s.io/v1/"),
-    (
-        "POST",
-        "/apis/rbac.authorization.k8s.io/v1/namespaces/db/role",
-    ),
-    (
-        "PATCH",
-        "/apis/rbac.authorization.k8s.io/v1/namespaces/db/role",
-    ),
-    ("GET", "/api/v1/namespaces/db/secrets/"),
-    ("POST", "/api/v1/namespaces/db/events"),
-    ("PATCH", "/api/v1/namespaces/db/events/"),
+    ("GET", "/apis/rbac.authorization.k8s.io/v1/roles"),
+    ("GET", "/apis/rbac.authorization.k8s.io/v1/rolebindings"),
+    ("GET", ROLES),
+    ("POST", ROLES),
+    ("PATCH", ROLES),
+    ("GET", BINDINGS),
+    ("POST", BINDINGS),
+    ("PATCH", BINDINGS),
+    ("GET", "/api/v1/namespaces/db/secrets"),
+    ("POST", EVENTS),
+    ("PATCH", EVENTS),
 ];
 
 /// The plugin's caches, filled.
 pub(super) struct Watching {
     pub(super) caches: Caches,
     pub(super) settings: Settings,
+    teller: Teller,
     _tasks: JoinSet<()>,
 }
 
@@ -60,19 +65,22 @@ pub(super) async fn watching(api: &Api) -> Watching {
     let mut tasks = JoinSet::new();
     let cancel = CancellationToken::new();
     let caches = Caches::start(&api.server(), &settings, &mut tasks, &cancel);
+    let (teller, telling) = Teller::start(cancel);
+    tasks.spawn(telling);
     while !caches.are_filled() {
         tokio::task::yield_now().await;
     }
     Watching {
         caches,
         settings,
+        teller,
         _tasks: tasks,
     }
 }
 
-fn services(api: &Api, watching: &Watching) -> Services {
+pub(super) fn services(api: &Api, watching: &Watching) -> Services {
     let (caches, settings) = (watching.caches.clone(), watching.settings.clone());
-    Services::new(api.server(), caches, settings)
+    Services::new(api.server(), caches, settings, watching.teller.clone())
 }
 
 pub(super) fn store(secret: &str) -> Value {
@@ -89,7 +97,7 @@ pub(super) fn store(secret: &str) -> Value {
     })
 }
 
-fn cluster() -> Value {
+pub(super) fn cluster() -> Value {
     json!({
         "apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster",
         "metadata": {"name": "pg", "namespace": "db", "uid": "uid-pg"},
@@ -99,8 +107,15 @@ fn cluster() -> Value {
     })
 }
 
-async fn pre(services: &Services) -> Result<ReconcilerHooksResult, Status> {
-    let definition = cluster().to_string().into_bytes();
+pub(super) async fn pre(services: &Services) -> Result<ReconcilerHooksResult, Status> {
+    pre_of(services, &cluster()).await
+}
+
+pub(super) async fn pre_of(
+    services: &Services,
+    cluster: &Value,
+) -> Result<ReconcilerHooksResult, Status> {
+    let definition = cluster.to_string().into_bytes();
     let request = ReconcilerHooksRequest {
         cluster_definition: definition.clone().into(),
         resource_definition: definition.into(),
@@ -197,17 +212,12 @@ async fn a_right_that_the_plugin_lacks_is_named() {
 #[tokio::test]
 async fn a_missing_store_is_waited_for_and_told_of() {
     let api = Api::start(RIGHTS).await;
-    let path = "/apis/postgresql.cnpg.io/v1/namespaces/db/clusters/pg";
-    api.put(path, cluster());
     let watching = watching(&api).await;
     let services = services(&api, &watching);
     let answer = pre(&services).await.unwrap();
     assert_eq!(answer.behavior(), Behavior::Requeue);
     assert!(answer.requeue_after >= 10, "{answer:?}");
-    let paths = api.paths();
-    let event = paths.iter().find(|path| path.contains("/events/")).unwrap();
-    let event = api.object(event).unwrap();
-    assert_eq!(event["reason"], "ObjectStoreMissing");
+    let event = told(&api, "ObjectStoreMissing").await;
     assert_eq!(event["involvedObject"]["uid"], "uid-pg");
     let message = event["message"].as_str().unwrap();
     assert!(
@@ -271,7 +281,8 @@ async fn nothing_is_decided_before_all_objects_have_come() {
     let away = server_at("http://127.0.0.1:1");
     let mut tasks = JoinSet::new();
     let caches = Caches::start(&away, &settings, &mut tasks, &CancellationToken::new());
-    let services = Services::new(away, caches, settings);
+    let (teller, _telling) = Teller::start(CancellationToken::new());
+    let services = Services::new(away, caches, settings, teller);
     assert_eq!(pre(&services).await.unwrap_err().code(), Code::Unavailable);
 }
 

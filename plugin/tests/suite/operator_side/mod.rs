@@ -6,6 +6,7 @@ mod api;
 mod backend;
 mod certificates;
 mod controller;
-mod hooks;
+pub(crate) mod hooks;
 mod lease;
+mod news;
 mod tls;
