@@ -8,45 +8,12 @@ use std::process::Command;
 use cellarman::fault::Kind;
 use testbed::or_not_run;
 use testbed::process;
-use testbed::scratch::Scratch;
+use testbed::small_disk::SmallDisk;
 use testbed::workload::Workload;
 
 use crate::bad_input::{Host, SEGMENT, assert_refused, world};
 use crate::bucket::Bucket;
 use crate::crash::check_restored;
-
-/// A small file system in memory; taken away when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// Mounts one of so many KiB, which takes root's rights.
-    fn mount(scratch: &Scratch, name: &str, kib: u32) -> Result<Self, String> {
-        let path = scratch.make(name);
-        let options = format!("size={kib}k,mode=0777");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "cellarman-test"])
-            .arg(&path)
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Ok(Self(path)),
-            Ok(output) => Err(format!(
-                "a small file system cannot be mounted here: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            )),
-            Err(error) => Err(format!("mount does not start: {error}")),
-        }
-    }
-
-    fn place(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
 
 #[test]
 fn wal_and_a_full_disk() {

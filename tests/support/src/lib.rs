@@ -23,6 +23,7 @@ pub mod process;
 pub mod program;
 pub mod report;
 pub mod scratch;
+pub mod small_disk;
 pub mod sql;
 pub mod storage;
 pub mod wait;
