@@ -15,3 +15,4 @@ mod operator_side;
 mod restore;
 mod sidecar;
 mod wal;
+mod wal_faults;
