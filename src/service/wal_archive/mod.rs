@@ -175,7 +175,7 @@ impl Archiver {
             && self.is_archived_ahead(pg_wal, &file).await?
         {
             self.go_on_ahead(&run, &file).await;
-            forget_pages(&file).await;
+            self.forget_pages(&file).await;
             info!(%name, "the WAL file was archived ahead");
             return Ok(Archived::Ahead);
         }
@@ -325,7 +325,7 @@ impl Archiver {
 
     /// What is left to do when the file is safe; nothing of it can make the call fail.
     async fn after_success(&self, run: &mut Run, file: &WalFile) {
-        forget_pages(file).await;
+        self.forget_pages(file).await;
         let learnt = self.repository.store.learnt();
         if let Some(known) = &mut run.known
             && known.learnt != learnt
@@ -356,10 +356,14 @@ impl Archiver {
             warn!(%error, "cannot remember the archive");
         }
     }
-}
 
-async fn forget_pages(file: &WalFile) {
-    let path = file.path.clone();
-    // Waited for, so that no work outlives the call.
-    let _ = task::spawn_blocking(move || file::forget_pages(&path)).await;
+    /// Gives the file's pages back. In a process that ends with the call no work outlives it; a
+    /// resident one answers meanwhile.
+    async fn forget_pages(&self, file: &WalFile) {
+        let path = file.path.clone();
+        let forgotten = task::spawn_blocking(move || file::forget_pages(&path));
+        if !self.options.is_resident {
+            let _ = forgotten.await;
+        }
+    }
 }
