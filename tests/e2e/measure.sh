@@ -107,8 +107,9 @@ wal_one_by_one() {
 burst() { # SEGMENTS: made while the archiver's store is out of reach of none, then timed until all are archived
     local begin before last n=$1
     # The archiver stands still while they are made: archive_command cannot be changed here, a stopped process can.
+    # The brackets keep the pattern from finding the shell that looks for it.
     local archiver
-    archiver=$(k exec meter-1 -c postgres -- bash -c 'for p in /proc/[0-9]*; do grep -aq "postgres: meter: archiver" $p/cmdline 2>/dev/null && echo ${p#/proc/}; done' | head -1)
+    archiver=$(k exec meter-1 -c postgres -- bash -c 'for p in /proc/[0-9]*; do grep -aq "postgres: meter: archive[r]" $p/cmdline 2>/dev/null && echo ${p#/proc/}; done; true' | head -1)
     k exec meter-1 -c postgres -- bash -c "kill -STOP $archiver"
     for _ in $(seq 1 "$n"); do last=$(segment meter); done
     watch_memory "$id"
