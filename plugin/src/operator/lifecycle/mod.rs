@@ -172,7 +172,7 @@ fn target(request: &Request<'_>) -> Option<Target> {
     let kind = request.object.get("kind").and_then(Value::as_str)?;
     let (pod_spec, main_container, duty) = match (kind, request.operation) {
         ("Pod", OperationType::Create | OperationType::Evaluate) => {
-            let is_wanted = is_wanted_in_instances(request.cluster, &archives);
+            let is_wanted = is_wanted_in_instances(request, &archives);
             is_wanted.then(|| ("/spec", POSTGRES.to_owned(), Duty::Instance))?
         }
         ("Job", OperationType::Create) => {
@@ -192,11 +192,22 @@ fn target(request: &Request<'_>) -> Option<Target> {
 
 /// Whether instances need the sidecar.
 ///
-/// One that has only a store to be recovered from needs it while there is no primary: from 1.31
-/// the operator recovers inside the Pod.
-fn is_wanted_in_instances(cluster: &Cluster, archives: &Archives) -> bool {
-    let recovers = archives.recovery.is_some() && cluster.status.current_primary.is_empty();
+/// One that has only a store to be recovered from needs it while there is no primary, where the
+/// operator recovers inside the Pod: to take it out again later costs a restart.
+fn is_wanted_in_instances(request: &Request<'_>, archives: &Archives) -> bool {
+    let recovers = archives.recovery.is_some()
+        && request.cluster.status.current_primary.is_empty()
+        && may_bootstrap_itself(request.object);
     archives.own.is_some() || archives.replica_source.is_some() || recovers
+}
+
+/// Whether this Pod may have to make its own data directory, as from 1.31 on instead of a Job.
+///
+/// The container for it is added behind the plugins' work. What shows is that these operators
+/// mount the account's token themselves, in every Pod.
+fn may_bootstrap_itself(pod: &Value) -> bool {
+    let automount = pod.pointer("/spec/automountServiceAccountToken");
+    automount.and_then(Value::as_bool) == Some(false)
 }
 
 /// The role of a Job that reads an archive, as its Pods' label has it.

@@ -136,7 +136,9 @@ fn a_store_that_says_nothing_of_the_sidecar_will_do() {
 #[test]
 fn a_store_to_recover_from_is_needed_until_there_is_a_primary() {
     let mut case = Case::new([None, Some("b"), None], plain_pod());
-    assert!(case.sidecar().is_some());
+    assert_eq!(case.patch(), None, "a Job has recovered");
+    case.object["spec"]["automountServiceAccountToken"] = json!(false);
+    assert!(case.sidecar().is_some(), "the Pod recovers itself");
     case.cluster.status.current_primary = "pg-1".to_owned();
     assert_eq!(case.patch(), None);
     let case = Case::new([None, None, None], plain_pod());
