@@ -1,13 +1,14 @@
 //! Tells the readers of the ObjectStore and of the Cluster how archiving goes, when that changes.
 //!
-//! A request to archive leaves its outcome here and is not held up by the telling. Not here:
-//! archiving itself, and the figures about it.
+//! A request to archive leaves its outcome here and is not held up by the telling. Where a store
+//! begins or ceases to answer, the maintenance is woken. Not here: archiving itself, and the
+//! figures about it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cellarman::fault::chain;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time;
 use tracing::debug;
 
@@ -42,8 +43,8 @@ pub fn note(outcomes: &Outcomes, outcome: Outcome) {
     });
 }
 
-/// Tells outcomes until the process is to end.
-pub async fn run(context: Context) {
+/// Tells outcomes until the process is to end; `wake` tells the maintenance of a turn.
+pub async fn run(context: Context, wake: Arc<Notify>) {
     let mut outcomes = context.archiving.subscribe();
     let mut told: Option<Outcome> = None;
     loop {
@@ -55,6 +56,9 @@ pub async fn run(context: Context) {
         if let Some(outcome) = outcome
             && told.as_ref() != Some(&outcome)
         {
+            if is_turn(&outcome, told.as_ref()) {
+                wake.notify_one();
+            }
             tell(&context, &outcome, told.as_ref()).await;
             told = Some(outcome);
         }
@@ -63,6 +67,13 @@ pub async fn run(context: Context) {
             () = time::sleep(PAUSE) => {}
         }
     }
+}
+
+/// Whether this is more than other words for the same failure.
+fn is_turn(outcome: &Outcome, told: Option<&Outcome>) -> bool {
+    told.is_none_or(|told| {
+        told.archive != outcome.archive || told.failure.is_some() != outcome.failure.is_some()
+    })
 }
 
 /// Where it cannot be told, the log and the Cluster's own condition have it anyway.
@@ -144,6 +155,28 @@ mod tests {
             let event = event(&now, told.as_ref(), "pg");
             let reason = event.map(|event| event.reason);
             assert_eq!(reason, expected, "{told:?} {now:?}");
+        }
+    }
+
+    #[test]
+    fn the_store_is_looked_at_when_it_begins_or_ceases_to_take_wal() {
+        let elsewhere = Outcome {
+            archive: ArchiveRef {
+                object_store: "other".to_owned(),
+                server: "pg".to_owned(),
+            },
+            failure: None,
+        };
+        for (told, now, expected) in [
+            (None, outcome(None), true),
+            (None, outcome(Some("denied")), true),
+            (Some(outcome(None)), outcome(Some("denied")), true),
+            (Some(outcome(Some("denied"))), outcome(Some("gone")), false),
+            (Some(outcome(Some("denied"))), outcome(None), true),
+            (Some(outcome(None)), outcome(None), false),
+            (Some(outcome(None)), elsewhere, true),
+        ] {
+            assert_eq!(is_turn(&now, told.as_ref()), expected, "{told:?} {now:?}");
         }
     }
 

@@ -114,8 +114,8 @@ pub async fn serve(
         if let Err(error) = absence::clear(&context.pgdata) {
             warn!(%error, "cannot remove what a recovery left");
         }
-        tokio::spawn(observer::run(context.clone()));
-        tokio::spawn(archiving::run(context.clone()));
+        tokio::spawn(observer::run(context.clone(), Arc::clone(&wake)));
+        tokio::spawn(archiving::run(context.clone(), Arc::clone(&wake)));
         tokio::spawn(maintenance::run(context, wake));
     }
     socket::serve(socket, routes, cancel).await?;

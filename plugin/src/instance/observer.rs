@@ -1,6 +1,7 @@
-//! Looks now and then at what a scrape shows and nobody tells of: waiting WAL, the window, memory.
+//! Looks now and then at what nobody tells of: waiting WAL, memory, the window, and who is primary.
 //!
-//! Not here: what is counted where it happens, and answering scrapes.
+//! A new primary and another ObjectStore wake the maintenance. Not here: what is counted where it
+//! happens, and answering scrapes.
 
 use std::fs;
 use std::io;
@@ -11,10 +12,12 @@ use std::time::Duration;
 use cellarman::clock;
 use cellarman::metrics::{Metric, Metrics};
 use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio::sync::Notify;
 use tokio::task;
 use tokio::time::{self, Instant};
 
-use crate::cluster::Cluster;
+use crate::cluster::{ArchiveRef, Cluster};
 use crate::instance::Context;
 use crate::instance::status::Window;
 use crate::instance::wal_wish::Fulfilled;
@@ -22,8 +25,8 @@ use crate::resources::{ObjectKind, ObjectRef};
 
 /// Between two looks at this host.
 const HOST_INTERVAL: Duration = Duration::from_secs(5);
-/// Between two looks at the ObjectStore's status.
-const WINDOW_INTERVAL: Duration = Duration::from_secs(15);
+/// Between two looks at the objects.
+const OBJECTS_INTERVAL: Duration = Duration::from_secs(15);
 const PAGE_BYTES: u64 = 4096;
 
 /// WAL that the server has ready.
@@ -34,20 +37,32 @@ struct Waiting {
     oldest: Option<DateTime<Utc>>,
 }
 
-/// Looks until the process is to end.
-pub async fn run(context: Context) {
+/// Looks until the process is to end; `wake` tells the maintenance of what it waits for.
+pub async fn run(context: Context, wake: Arc<Notify>) {
     context
         .metrics
         .set_time(Metric::ProcessStart, Some(clock::now()));
-    let mut window_at = Instant::now();
+    let mut objects_at = Instant::now();
+    let mut last = None;
     let mut wishes = Fulfilled::default();
     loop {
         look_at_host(&context.metrics, context.pgdata.join("pg_wal")).await;
         show_last_recoverable(&context.metrics);
-        if window_at <= Instant::now() {
-            window_at = Instant::now() + WINDOW_INTERVAL;
-            // Without an answer the values stay as they were.
-            look_at_window(&context, &mut wishes).await;
+        if objects_at <= Instant::now() {
+            // Without an answer everything stays as it was.
+            if let Some(seen) = look_at_objects(&context, &mut wishes).await {
+                if last.as_ref().is_some_and(|last| seen.wakes(last)) {
+                    wake.notify_one();
+                }
+                last = Some(seen);
+            }
+            let is_settled = last.as_ref().is_some_and(Seen::is_settled);
+            let interval = if is_settled {
+                OBJECTS_INTERVAL
+            } else {
+                HOST_INTERVAL
+            };
+            objects_at = Instant::now() + interval;
         }
         tokio::select! {
             () = context.cancel.cancelled() => return,
@@ -110,25 +125,59 @@ fn resident_bytes() -> Option<u64> {
     pages.checked_mul(PAGE_BYTES)
 }
 
-async fn look_at_window(context: &Context, wishes: &mut Fulfilled) {
+/// What decides whether the archive is to be looked after, and which.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Seen {
+    /// The Cluster's primary; empty while it is being made.
+    primary: String,
+    /// Whether that is this instance.
+    is_primary: bool,
+    /// The Cluster's own archive.
+    own: Option<ArchiveRef>,
+    /// The uid and the spec of its ObjectStore, where that is there.
+    object_store: Option<(Value, Value)>,
+}
+
+impl Seen {
+    /// Whether there is something new for the maintenance.
+    fn wakes(&self, last: &Self) -> bool {
+        self.is_primary && self != last
+    }
+
+    /// Whether nothing is missing that may come any moment.
+    fn is_settled(&self) -> bool {
+        !self.primary.is_empty() && (self.own.is_none() || self.object_store.is_some())
+    }
+}
+
+/// Shows the window and fulfils wishes for WAL; `None` without an answer.
+async fn look_at_objects(context: &Context, wishes: &mut Fulfilled) -> Option<Seen> {
     let resources = &context.resources;
     let cluster = ObjectRef::new(ObjectKind::Cluster, &context.cluster_name);
-    let Ok(cluster) = resources.get(&cluster).await else {
-        return;
+    let cluster = resources.get(&cluster).await.ok()?;
+    let cluster = Cluster::parse(cluster.to_string().as_bytes()).ok()?;
+    let mut seen = Seen {
+        is_primary: cluster.status.current_primary == context.pod_name,
+        own: cluster.archives(&context.plugin_name).own,
+        primary: cluster.status.current_primary,
+        object_store: None,
     };
-    let Ok(cluster) = Cluster::parse(cluster.to_string().as_bytes()) else {
-        return;
-    };
-    let Some(own) = cluster.archives(&context.plugin_name).own else {
-        return;
+    let Some(own) = &seen.own else {
+        return Some(seen);
     };
     let store = ObjectRef::new(ObjectKind::ObjectStore, &own.object_store);
-    if let Ok(store) = resources.get(&store).await {
-        Window::of(&store, &own.server).show(&context.metrics);
-        if cluster.status.current_primary == context.pod_name {
-            wishes.look(context, &store, &own.server).await;
+    match resources.get(&store).await {
+        Ok(mut store) => {
+            Window::of(&store, &own.server).show(&context.metrics);
+            if seen.is_primary {
+                wishes.look(context, &store, &own.server).await;
+            }
+            seen.object_store = Some((store["metadata"]["uid"].take(), store["spec"].take()));
         }
+        Err(error) if error.is_not_found() => {}
+        Err(_) => return None,
     }
+    Some(seen)
 }
 
 #[cfg(test)]
@@ -169,6 +218,42 @@ mod tests {
         }
         show(&metrics, Waiting::default(), now);
         assert!(metrics.value(Metric::WalArchiveLagSeconds) < 0.5);
+    }
+
+    #[test]
+    fn a_new_primary_and_another_store_wake_its_maintenance() {
+        let standby = Seen {
+            primary: "pg-2".to_owned(),
+            own: Some(ArchiveRef {
+                object_store: "store".to_owned(),
+                server: "pg".to_owned(),
+            }),
+            object_store: Some((Value::Null, Value::from(1))),
+            ..Seen::default()
+        };
+        let primary = Seen {
+            primary: "pg-1".to_owned(),
+            is_primary: true,
+            ..standby.clone()
+        };
+        let changed = Seen {
+            object_store: Some((Value::Null, Value::from(2))),
+            ..primary.clone()
+        };
+        let missing = Seen {
+            object_store: None,
+            ..primary.clone()
+        };
+        for (last, seen, expected) in [
+            (&standby, &primary, true),
+            (&primary, &primary, false),
+            (&primary, &changed, true),
+            (&missing, &primary, true),
+            (&primary, &standby, false),
+        ] {
+            assert_eq!(seen.wakes(last), expected, "{last:?} {seen:?}");
+        }
+        assert!(standby.is_settled() && !missing.is_settled() && !Seen::default().is_settled());
     }
 
     #[test]

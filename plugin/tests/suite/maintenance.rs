@@ -103,6 +103,27 @@ fn a_store_that_is_down_is_told_and_costs_nothing() {
 }
 
 #[test]
+fn an_object_store_that_comes_late_is_looked_at_without_waiting_for_the_interval() {
+    // The interval is half an hour here, and five minutes after an error.
+    let bed = or_not_run!(Bed::new(&json!({})));
+    wait::until_true("a round", || {
+        condition(&bed, "Reachable")["status"] == "True"
+    });
+    let mut later = bed.object("ObjectStore", OWN.0).expect("an ObjectStore");
+    bed.change("Cluster", "pg", |cluster| {
+        cluster["spec"]["plugins"][0]["parameters"]["barmanObjectName"] = json!("later");
+    });
+    bed.sidecar.wait_for_log("ObjectStore later is not in");
+    later["metadata"]["name"] = json!("later");
+    later["status"] = Value::Null;
+    bed.objects.put(&later);
+    wait::until_true("the store that came late to be looked at", || {
+        let store = bed.object("ObjectStore", "later").expect("an ObjectStore");
+        store["status"].to_string().contains("Reachable")
+    });
+}
+
+#[test]
 fn only_the_primary_looks_after_the_archive() {
     let bed = or_not_run!(Bed::new(&json!({
         "instanceSidecarConfiguration": {EVERY_SECOND: 1},

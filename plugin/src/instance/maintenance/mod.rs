@@ -29,8 +29,8 @@ use crate::instance::maintenance::rounds::{Outcome, Round};
 const NOT_OURS_INTERVAL: Duration = Duration::from_mins(1);
 /// After an error, and where the interval makes no sense.
 const ERROR_INTERVAL: Duration = Duration::from_mins(5);
-/// After the API did not answer.
-const API_INTERVAL: Duration = Duration::from_secs(30);
+/// After somebody did not answer, the API or the store.
+const NO_ANSWER_INTERVAL: Duration = Duration::from_secs(30);
 /// When what a killed backup left is looked for: at once, and when its last sign of life has aged.
 const SWEEPS: [Duration; 2] = [Duration::ZERO, Duration::from_secs(140)];
 
@@ -95,7 +95,8 @@ async fn next_round(context: &Context, past: &mut Past) -> Duration {
         past.told = Some(text);
     }
     let pause = match error {
-        RoundError::Resource(_) => API_INTERVAL,
+        RoundError::Resource(_) => NO_ANSWER_INTERVAL,
+        error if error.kind().is_retryable() => NO_ANSWER_INTERVAL,
         _ => ERROR_INTERVAL,
     };
     interval.min(pause)
@@ -112,7 +113,7 @@ async fn sweep_after_start(context: &Context) {
             debug!(error = chain(&error), "cannot look for killed backups yet");
             tokio::select! {
                 () = context.cancel.cancelled() => return,
-                () = time::sleep(API_INTERVAL) => {}
+                () = time::sleep(NO_ANSWER_INTERVAL) => {}
             }
         }
     }
