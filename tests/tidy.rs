@@ -39,11 +39,69 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ),
 ];
 
+/// The same for the modules of the plugin, among themselves; all of them may import the library.
+const PLUGIN_LAYERS: [(&str, &[&str]); 15] = [
+    ("allocator", &[]),
+    ("arguments", &[]),
+    ("logging", &["arguments"]),
+    ("healthcheck", &[]),
+    ("cluster", &[]),
+    ("object_store", &[]),
+    ("crd", &[]),
+    ("resources", &[]),
+    ("grpc", &["logging"]),
+    ("operator", &["cluster", "object_store"]),
+    ("cache", &["operator", "resources"]),
+    (
+        "controller",
+        &[
+            "arguments",
+            "object_store",
+            "resources",
+            "grpc",
+            "operator",
+            "cache",
+        ],
+    ),
+    (
+        "serving",
+        &[
+            "arguments",
+            "cluster",
+            "resources",
+            "grpc",
+            "operator",
+            "cache",
+            "controller",
+        ],
+    ),
+    (
+        "instance",
+        &["arguments", "cluster", "object_store", "resources", "grpc"],
+    ),
+    (
+        "program",
+        &[
+            "allocator",
+            "arguments",
+            "logging",
+            "healthcheck",
+            "crd",
+            "serving",
+            "instance",
+        ],
+    ),
+];
+
+/// The layers that are pure as a whole. Other files are where they say so.
+const PURE: [&str; 2] = ["domain", "pgfile"];
+const PLUGIN_PURE: [&str; 3] = ["cluster", "object_store", "operator"];
+
 /// No file of code is longer, tests at its foot included.
 const LINES_MAX: usize = 600;
 
 /// Words that a pure layer does not use.
-const IMPURE: [&str; 7] = [
+const IMPURE: [&str; 8] = [
     "async fn",
     "std::fs",
     "std::net",
@@ -51,7 +109,11 @@ const IMPURE: [&str; 7] = [
     "std::thread",
     "tokio::",
     "Instant::now",
+    "clock::now",
 ];
+
+/// What stands before a module of tests.
+const TEST_MODULE: &str = "#[cfg(test)]\nmod ";
 
 struct Source {
     path: PathBuf,
@@ -59,19 +121,40 @@ struct Source {
 }
 
 impl Source {
-    /// The layer of a file below `src/`: the name of its folder, or its own for a file at the top.
-    fn layer(&self) -> Option<String> {
-        let inside = self.path.strip_prefix(root().join("src")).ok()?;
+    /// The layer of a file below `folder`: the name of its folder, or its own for a file at the top.
+    fn layer(&self, folder: &str) -> Option<String> {
+        let inside = self.path.strip_prefix(root().join(folder)).ok()?;
         let first = inside.components().next()?.as_os_str().to_str()?;
         Some(first.trim_end_matches(".rs").to_owned())
     }
 
-    /// The code before the unit tests, which may import anything.
+    /// Whether its first lines say that it is pure.
+    fn says_pure(&self) -> bool {
+        let mut header = self.text.lines().take_while(|line| line.starts_with("//!"));
+        header.any(|line| line.contains("Pure."))
+    }
+
+    /// The code before the unit tests at its foot, which may import anything.
     fn product_code(&self) -> &str {
-        self.text
-            .split("#[cfg(test)]\nmod ")
-            .next()
-            .unwrap_or(&self.text)
+        let mut marks = self.text.match_indices(TEST_MODULE);
+        let foot = marks.find(|(at, mark)| {
+            let line = self.text[at + mark.len()..].lines().next();
+            line.is_some_and(|line| line.ends_with('{'))
+        });
+        foot.map_or(&self.text, |(at, _)| &self.text[..at])
+    }
+
+    /// The modules in files of their own that only tests have: a file, or a folder.
+    fn test_modules(&self) -> Vec<PathBuf> {
+        let folder = match self.path.file_stem().and_then(|stem| stem.to_str()) {
+            Some("mod" | "lib" | "main") => self.path.with_file_name(""),
+            _ => self.path.with_extension(""),
+        };
+        let rests = self.text.split(TEST_MODULE).skip(1);
+        let names = rests.filter_map(|rest| rest.lines().next()?.strip_suffix(';'));
+        names
+            .flat_map(|name| [folder.join(name), folder.join(format!("{name}.rs"))])
+            .collect()
     }
 }
 
@@ -86,6 +169,14 @@ fn sources(folders: &[&str]) -> Vec<Source> {
     }
     assert!(found.len() > 20, "the tree was not found");
     found
+}
+
+/// Those that are more than tests.
+fn product_sources(folders: &[&str]) -> Vec<Source> {
+    let mut sources = sources(folders);
+    let tests: Vec<PathBuf> = sources.iter().flat_map(Source::test_modules).collect();
+    sources.retain(|source| !tests.iter().any(|test| source.path.starts_with(test)));
+    sources
 }
 
 fn collect(folder: &Path, found: &mut Vec<Source>) {
@@ -135,27 +226,43 @@ fn imported(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn layers_import_only_what_lies_below_them() {
+    let mut wrong = wrong_imports("src", &LAYERS);
+    wrong.append(&mut wrong_imports("plugin/src", &PLUGIN_LAYERS));
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+fn wrong_imports(folder: &str, layers: &[(&str, &[&str])]) -> Vec<String> {
     let mut wrong = Vec::new();
-    for source in sources(&["src"]) {
-        let layer = source.layer().expect("below src");
+    for source in product_sources(&[folder]) {
+        let layer = source.layer(folder).expect("below the folder");
+        let path = source.path.display();
         if layer == "lib" || layer == "main" {
             continue;
         }
-        let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
-            wrong.push(format!(
-                "{}: the layer {layer} is not in the table",
-                source.path.display()
-            ));
+        let Some((_, allowed)) = layers.iter().find(|(name, _)| *name == layer) else {
+            wrong.push(format!("{path}: the layer {layer} is not in the table"));
             continue;
         };
         for name in imported(source.product_code()) {
-            let is_layer = LAYERS.iter().any(|(known, _)| *known == name);
+            let is_layer = layers.iter().any(|(known, _)| *known == name);
             if is_layer && name != layer && !allowed.contains(&name.as_str()) {
-                wrong.push(format!("{}: {layer} imports {name}", source.path.display()));
+                wrong.push(format!("{path}: {layer} imports {name}"));
             }
         }
     }
-    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    wrong
+}
+
+#[test]
+fn the_tables_of_layers_have_no_circle() {
+    for layers in [&LAYERS[..], &PLUGIN_LAYERS[..]] {
+        for (index, (layer, allowed)) in layers.iter().enumerate() {
+            for name in *allowed {
+                let is_above = layers[..index].iter().any(|(known, _)| known == name);
+                assert!(is_above, "{layer} may import {name}, which stands below it");
+            }
+        }
+    }
 }
 
 #[test]
@@ -168,8 +275,13 @@ fn imports_are_seen_in_every_form() {
 #[test]
 fn pure_layers_have_no_async_no_io_and_no_clock() {
     let mut wrong = Vec::new();
-    for source in sources(&["src"]) {
-        if !matches!(source.layer().as_deref(), Some("domain" | "pgfile")) {
+    for source in product_sources(&["src", "plugin/src"]) {
+        let is_in = |folder, layers: &[&str]| {
+            let layer = source.layer(folder);
+            layer.is_some_and(|layer| layers.contains(&layer.as_str()))
+        };
+        let is_pure = is_in("src", &PURE) || is_in("plugin/src", &PLUGIN_PURE);
+        if !is_pure && !source.says_pure() {
             continue;
         }
         for word in IMPURE {
@@ -185,7 +297,7 @@ fn pure_layers_have_no_async_no_io_and_no_clock() {
 fn only_postgres_speaks_sql_and_only_store_knows_its_engines() {
     let mut wrong = Vec::new();
     for source in sources(&["src"]) {
-        let layer = source.layer().expect("below src");
+        let layer = source.layer("src").expect("below src");
         for (word, home) in [
             ("tokio_postgres", "postgres"),
             ("aws_sdk_s3", "store"),

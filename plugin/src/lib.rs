@@ -9,11 +9,16 @@
 //! | [`resources`] | manifests, secrets, status and events: Kubernetes or a directory |
 //! | [`grpc`] | what every gRPC server here shares |
 //! | [`instance`] | the sidecar of an instance or of a recovery job |
+//! | [`operator`] | pure: what the operator's side decides |
+//! | [`cache`] | the objects of all namespaces that it decides by |
 //! | [`controller`] | what one replica of the operator's side does for all |
-//! | [`operator`] | what the operator's side decides, and serving it |
+//! | [`serving`] | the operator's calls |
+//!
+//! Which of them may import which is a table in the root's `tests/tidy.rs`.
 
 pub mod allocator;
 pub mod arguments;
+pub mod cache;
 pub mod cluster;
 pub mod controller;
 pub mod crd;
@@ -25,3 +30,4 @@ pub mod object_store;
 pub mod operator;
 pub mod program;
 pub mod resources;
+pub mod serving;

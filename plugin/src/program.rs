@@ -14,8 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::arguments::{self, Command, CommonArguments, HealthcheckWay};
 use crate::instance::Mode;
-use crate::operator::serving;
-use crate::{allocator, crd, healthcheck, instance, logging};
+use crate::{allocator, crd, healthcheck, instance, logging, serving};
 
 /// Where the instance manager looks for sockets. The name of a socket is its plugin's name.
 const SOCKETS: &str = "/plugins";

@@ -4,19 +4,21 @@
 //! |---|---|
 //! | [`lease`] | which replica it is |
 //! | [`object_stores`] | the work |
+//! | [`access`] | writing Roles and RoleBindings, for the calls as well |
 //! | [`certificates`] | the plugin's own certificates; every replica sees to them |
 //!
 //! Not here: the calls of the operator, which every replica answers.
 
+pub mod access;
 pub mod certificates;
 pub mod lease;
 pub mod object_stores;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::arguments::operator::OperatorArguments;
+use crate::cache::Caches;
 use crate::operator::Settings;
-use crate::operator::arguments::OperatorArguments;
-use crate::operator::serving::Caches;
 use crate::resources::api::ApiServer;
 
 /// What was installed, and which Pod of it this is.

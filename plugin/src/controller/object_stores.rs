@@ -12,9 +12,9 @@ use cellarman::fault::{Fault, chain};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::Caches;
+use crate::controller::access::{self, Part, Place};
 use crate::object_store::{essence, secret_keys};
-use crate::operator::serving::Caches;
-use crate::operator::serving::access::{self, Part, Place};
 use crate::operator::{ObjectStores, Settings, roles};
 use crate::resources::api::ApiServer;
 use crate::resources::kubernetes::{CnpgApi, Kubernetes};

@@ -8,17 +8,14 @@
 //! | [`validation`] | what is wrong with a Cluster |
 //! | [`capabilities`] | what the operator's side can do |
 //! | [`names`] | what things are called |
-//! | [`arguments`] | what its command takes |
 //!
-//! All that is pure. [`serving`] carries it out, and alone reads and writes objects.
+//! Pure. Not here: carrying it out (`serving`, `controller`).
 
-pub mod arguments;
 pub mod capabilities;
 pub mod hooks;
 pub mod lifecycle;
 pub mod names;
 pub mod roles;
-pub mod serving;
 pub mod validation;
 
 use std::collections::BTreeMap;

@@ -149,8 +149,12 @@ impl backup_server::Backup for BackupService {
         &self,
         request: Request<BackupRequest>,
     ) -> Result<Response<BackupResult>, Status> {
-        let wanted = Wanted::parse(&request.into_inner(), &self.context.plugin_name)
-            .map_err(status::invalid)?;
+        let wanted = Wanted::parse(
+            &request.into_inner(),
+            &self.context.plugin_name,
+            clock::now(),
+        )
+        .map_err(status::invalid)?;
         let Ok(turn) = Arc::clone(&self.running).try_lock_owned() else {
             return Err(status::of(&Refusal::Busy));
         };

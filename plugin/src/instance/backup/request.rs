@@ -2,9 +2,9 @@
 //!
 //! Not here: what is done about it.
 
-use cellarman::clock;
 use cellarman::cnpgi::backup::BackupRequest;
 use cellarman::fault::chain;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use crate::cluster::{ArchiveRef, Cluster, Metadata};
@@ -56,7 +56,11 @@ struct OnlineConfiguration {
 
 impl Wanted {
     /// Reads the request; an error says what is wrong with it.
-    pub(super) fn parse(request: &BackupRequest, plugin: &str) -> Result<Self, String> {
+    pub(super) fn parse(
+        request: &BackupRequest,
+        plugin: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Self, String> {
         let cluster = Cluster::parse(&request.cluster_definition).map_err(|error| chain(&error))?;
         let definition: BackupDefinition = serde_json::from_slice(&request.backup_definition)
             .map_err(|error| format!("the backup definition cannot be read: {error}"))?;
@@ -78,7 +82,7 @@ impl Wanted {
         let online = definition.spec.online_configuration.unwrap_or_default();
         Ok(Self {
             resource_name: definition.metadata.name,
-            backup_name: clock::now().format("backup-%Y%m%d%H%M%S").to_string(),
+            backup_name: now.format("backup-%Y%m%d%H%M%S").to_string(),
             archive: ArchiveRef {
                 object_store: store,
                 server,
@@ -142,7 +146,7 @@ mod tests {
             (false, &[("barmanObjectName", "b")], Some(("b", "pg")), &[]),
             (false, &[], None, &[]),
         ] {
-            let wanted = Wanted::parse(&request(own, parameters), PLUGIN);
+            let wanted = Wanted::parse(&request(own, parameters), PLUGIN, DateTime::default());
             let archive = wanted.as_ref().ok().map(|wanted| {
                 let archive = &wanted.archive;
                 (archive.object_store.as_str(), archive.server.as_str())
@@ -169,7 +173,7 @@ mod tests {
                 backup_definition: backup.into(),
                 ..BackupRequest::default()
             };
-            let error = Wanted::parse(&request, PLUGIN).unwrap_err();
+            let error = Wanted::parse(&request, PLUGIN, DateTime::default()).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
     }

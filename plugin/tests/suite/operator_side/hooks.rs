@@ -8,10 +8,10 @@ use cellarman::cnpgi::operator_lifecycle::{OperatorLifecycleRequest, OperatorOpe
 use cellarman::cnpgi::reconciler::reconciler_hooks_result::Behavior;
 use cellarman::cnpgi::reconciler::reconciler_hooks_server::ReconcilerHooks;
 use cellarman::cnpgi::reconciler::{ReconcilerHooksRequest, ReconcilerHooksResult};
+use cellarman_plugin::cache::Caches;
 use cellarman_plugin::operator::Settings;
-use cellarman_plugin::operator::serving::Caches;
-use cellarman_plugin::operator::serving::news::Teller;
-use cellarman_plugin::operator::serving::services::Services;
+use cellarman_plugin::serving::news::Teller;
+use cellarman_plugin::serving::services::Services;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

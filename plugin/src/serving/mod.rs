@@ -2,17 +2,13 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`cache`] | objects of all namespaces, kept by watches |
 //! | [`services`] | the calls |
-//! | [`access`] | writing Roles and RoleBindings |
 //! | [`news`] | telling the readers of Clusters what is wrong |
 //! | [`health`] | the kubelet's probes |
 //!
 //! The port opens once a call can be answered, and closes a while after the process is told to
 //! end, so that a rolling update is no outage. Not here: what the answers are.
 
-pub mod access;
-pub mod cache;
 pub mod health;
 pub mod news;
 pub mod services;
@@ -37,16 +33,16 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::arguments::CommonArguments;
+use crate::arguments::operator::OperatorArguments;
+use crate::cache::Caches;
 use crate::controller::{self, certificates};
 use crate::grpc::panics::CatchPanics;
 use crate::grpc::tls::{self, Files, Source};
 use crate::grpc::{identity, socket};
 use crate::operator::Settings;
-use crate::operator::arguments::OperatorArguments;
-use crate::operator::serving::cache::{Cache, Watched, backup_with_store};
-use crate::operator::serving::news::Teller;
-use crate::operator::serving::services::Services;
 use crate::resources::api::ApiServer;
+use crate::serving::news::Teller;
+use crate::serving::services::Services;
 
 /// A Cluster and a Pod in one call; Kubernetes itself takes no object over 3 MiB.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -106,60 +102,6 @@ impl Fault for ServingError {
             Self::Serve(_) => self.kind().hint(),
         }
         .to_owned()
-    }
-}
-
-/// The objects that the calls look at.
-#[derive(Debug, Clone)]
-pub struct Caches {
-    /// All ObjectStores.
-    pub stores: Cache,
-    /// The Backups that name an ObjectStore on their own.
-    pub backups: Cache,
-    /// Our Roles.
-    pub roles: Cache,
-    /// Our RoleBindings.
-    pub bindings: Cache,
-}
-
-impl Caches {
-    /// Begins to watch; `tasks` keep watching until `cancel`.
-    pub fn start(
-        api: &ApiServer,
-        settings: &Settings,
-        tasks: &mut JoinSet<()>,
-        cancel: &CancellationToken,
-    ) -> Self {
-        let mut start = |watched| {
-            let (cache, keeping) = Cache::start(api, watched, cancel.clone());
-            tasks.spawn(keeping);
-            cache
-        };
-        let rbac = |kind, plural| Watched {
-            label: Some(settings.names.role_label.to_owned()),
-            ..Watched::all("rbac.authorization.k8s.io", "v1", kind, plural)
-        };
-        let (group, version) = (&settings.cluster_group, &settings.cluster_version);
-        Self {
-            stores: start(Watched::all(
-                "barmancloud.cnpg.io",
-                "v1",
-                "ObjectStore",
-                "objectstores",
-            )),
-            backups: start(Watched {
-                trim: Some(backup_with_store),
-                ..Watched::all(group, version, "Backup", "backups")
-            }),
-            roles: start(rbac("Role", "roles")),
-            bindings: start(rbac("RoleBinding", "rolebindings")),
-        }
-    }
-
-    /// Whether all objects have come.
-    pub fn are_filled(&self) -> bool {
-        let all = [&self.stores, &self.backups, &self.roles, &self.bindings];
-        all.into_iter().all(Cache::is_filled)
     }
 }
 

@@ -31,9 +31,9 @@ use cellarman::fault::Fault;
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
-use super::news::{News, Subject, Teller};
-use super::{Caches, access};
+use crate::cache::Caches;
 use crate::cluster::Cluster;
+use crate::controller::access;
 use crate::grpc::status;
 use crate::operator::missing_store;
 use crate::operator::validation::{self, Finding, Severity};
@@ -41,6 +41,7 @@ use crate::operator::{ObjectStores, Settings, capabilities, hooks, lifecycle};
 use crate::resources::api::ApiServer;
 use crate::resources::kubernetes::{CnpgApi, Kubernetes};
 use crate::resources::{ObjectKind, ObjectRef, Resources};
+use crate::serving::news::{News, Subject, Teller};
 
 /// What the calls work with.
 #[derive(Debug, Clone)]

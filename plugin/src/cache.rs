@@ -12,9 +12,65 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::operator::{Settings, roles};
 use crate::resources::api::ApiServer;
+
+/// The objects that the calls look at.
+#[derive(Debug, Clone)]
+pub struct Caches {
+    /// All ObjectStores.
+    pub stores: Cache,
+    /// The Backups that name an ObjectStore on their own.
+    pub backups: Cache,
+    /// Our Roles.
+    pub roles: Cache,
+    /// Our RoleBindings.
+    pub bindings: Cache,
+}
+
+impl Caches {
+    /// Begins to watch; `tasks` keep watching until `cancel`.
+    pub fn start(
+        api: &ApiServer,
+        settings: &Settings,
+        tasks: &mut JoinSet<()>,
+        cancel: &CancellationToken,
+    ) -> Self {
+        let mut start = |watched| {
+            let (cache, keeping) = Cache::start(api, watched, cancel.clone());
+            tasks.spawn(keeping);
+            cache
+        };
+        let rbac = |kind, plural| Watched {
+            label: Some(settings.names.role_label.to_owned()),
+            ..Watched::all("rbac.authorization.k8s.io", "v1", kind, plural)
+        };
+        let (group, version) = (&settings.cluster_group, &settings.cluster_version);
+        Self {
+            stores: start(Watched::all(
+                "barmancloud.cnpg.io",
+                "v1",
+                "ObjectStore",
+                "objectstores",
+            )),
+            backups: start(Watched {
+                trim: Some(backup_with_store),
+                ..Watched::all(group, version, "Backup", "backups")
+            }),
+            roles: start(rbac("Role", "roles")),
+            bindings: start(rbac("RoleBinding", "rolebindings")),
+        }
+    }
+
+    /// Whether all objects have come.
+    pub fn are_filled(&self) -> bool {
+        let all = [&self.stores, &self.backups, &self.roles, &self.bindings];
+        all.into_iter().all(Cache::is_filled)
+    }
+}
 
 /// Objects of one namespace by name.
 pub type Objects = BTreeMap<String, Value>;
@@ -224,7 +280,7 @@ fn raw(mut object: DynamicObject, kind: &ApiResource) -> Option<Value> {
 
 /// Keeps of a Backup what says which ObjectStore it names on its own, and of others nothing.
 pub fn backup_with_store(mut backup: Value) -> Option<Value> {
-    crate::operator::roles::store_of_backup(&backup)?;
+    roles::store_of_backup(&backup)?;
     let phase = backup["status"]["phase"].take();
     Some(json!({
         "apiVersion": backup["apiVersion"].take(),

@@ -3,11 +3,13 @@
 //! A sidecar must come up whatever stands in `additionalContainerArgs`: what `instance` and
 //! `restore` do not know is left out and told. Not here: what the commands do.
 
+pub mod operator;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
-use crate::operator::arguments::OperatorArguments;
+use crate::arguments::operator::OperatorArguments;
 
 /// The name under which the operator, the instances and `kubectl cnpg` know the plugin.
 pub const PLUGIN_NAME: &str = "barman-cloud.cloudnative-pg.io";

@@ -6,7 +6,7 @@
 use http::Method;
 use serde_json::Value;
 
-use super::Caches;
+use crate::cache::Caches;
 use crate::operator::roles::{Access, Change};
 use crate::resources::ResourceError;
 use crate::resources::api::{ApiError, ApiServer, Body};
