@@ -15,6 +15,7 @@
 //! |---|---|---|
 //! | [`fault`], [`clock`] | kinds of failure in one table; the wall clock | nothing of ours |
 //! | [`metrics`] | the table of all metrics, and what counts them | nothing of ours |
+//! | [`signals`] | being told to end | nothing of ours |
 //! | [`domain`] | pure: coordinates, backups, choices | `fault` |
 //! | [`pgfile`] | pure: bytes of PostgreSQL's files to values and back | `domain` |
 //! | [`codec`] | synchronous filters: compression, digests, tar | nothing of ours |
@@ -56,4 +57,5 @@ pub mod metrics;
 pub mod pgfile;
 pub mod postgres;
 pub mod service;
+pub mod signals;
 pub mod store;

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 /// Which modules of ours a layer may import. `fault` and `clock` import nothing; everything but
 /// the pure layers may import both, and the pure layers may import `fault`.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("fault", &[]),
     ("clock", &[]),
     ("metrics", &[]),
+    ("signals", &[]),
     ("domain", &["fault"]),
     ("pgfile", &["fault", "domain"]),
     ("codec", &["fault"]),
@@ -34,7 +35,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
         "cli",
         &[
             "fault", "clock", "domain", "pgfile", "codec", "store", "barman", "postgres", "config",
-            "service",
+            "service", "signals",
         ],
     ),
 ];

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cellarman::fault::{AnyFault, chain};
+use cellarman::signals;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -61,7 +61,6 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(command: Command, common: CommonArguments) -> Result<ExitCode, AnyFault> {
-    let cancel = CancellationToken::new();
     match command {
         Command::Healthcheck {
             way: HealthcheckWay::Unix { socket },
@@ -71,18 +70,29 @@ async fn run(command: Command, common: CommonArguments) -> Result<ExitCode, AnyF
             return Ok(ExitCode::from(healthcheck::unix(&socket).await));
         }
         Command::Instance { instance, .. } => {
-            cancel_on_signals(cancel.clone());
             let socket = socket_path(instance.socket.clone(), &common.plugin_name);
-            instance::serve(Mode::Instance, &common, &instance, &socket, cancel).await?;
+            instance::serve(
+                Mode::Instance,
+                &common,
+                &instance,
+                &socket,
+                until_told_to_end(),
+            )
+            .await?;
         }
         Command::Restore { instance, .. } => {
-            cancel_on_signals(cancel.clone());
             let socket = socket_path(instance.socket.clone(), &common.plugin_name);
-            instance::serve(Mode::RecoveryJob, &common, &instance, &socket, cancel).await?;
+            instance::serve(
+                Mode::RecoveryJob,
+                &common,
+                &instance,
+                &socket,
+                until_told_to_end(),
+            )
+            .await?;
         }
         Command::Operator { operator, .. } => {
-            cancel_on_signals(cancel.clone());
-            serving::serve(&common, &operator, cancel).await?;
+            serving::serve(&common, &operator, until_told_to_end()).await?;
         }
         Command::Crd => return Ok(crd()),
     }
@@ -105,17 +115,13 @@ fn socket_path(given: Option<PathBuf>, plugin_name: &str) -> PathBuf {
     given.unwrap_or_else(|| Path::new(SOCKETS).join(plugin_name))
 }
 
-/// The first SIGINT or SIGTERM cancels; calls in flight then end first.
-fn cancel_on_signals(cancel: CancellationToken) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return;
-    };
-    tokio::spawn(async move {
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+/// Cancelled when the process is told to end.
+fn until_told_to_end() -> CancellationToken {
+    let cancel = CancellationToken::new();
+    let ended = cancel.clone();
+    signals::when_told_to_end(move || {
         info!("told to end: calls in flight end first");
-        cancel.cancel();
+        ended.cancel();
     });
+    cancel
 }

@@ -35,6 +35,7 @@ use crate::cli::args::{Arguments, Command, GlobalArguments};
 use crate::cli::output::Output;
 use crate::config::{self, Settings};
 use crate::fault::AnyFault;
+use crate::signals;
 use crate::store::open;
 
 /// What every command that touches a store is given.
@@ -114,7 +115,11 @@ async fn open_context(global: &GlobalArguments, output: Output) -> Result<Contex
     let layout = Layout::new(&settings.destination.path, &server);
     let store_arguments = args::store_arguments(&source, &server)?;
     let cancel = CancellationToken::new();
-    cancel_on_signals(cancel.clone());
+    let ended = cancel.clone();
+    signals::when_told_to_end(move || {
+        tracing::warn!("interrupted: cleaning up");
+        ended.cancel();
+    });
     Ok(Context {
         settings,
         repository: Repository::new(store, layout),
@@ -122,20 +127,4 @@ async fn open_context(global: &GlobalArguments, output: Output) -> Result<Contex
         cancel,
         store_arguments,
     })
-}
-
-/// The first SIGINT or SIGTERM cancels; the run then cleans up and ends by itself.
-fn cancel_on_signals(cancel: CancellationToken) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return;
-    };
-    tokio::spawn(async move {
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        tracing::warn!("interrupted: cleaning up");
-        cancel.cancel();
-    });
 }

@@ -126,6 +126,27 @@ pub struct LogArguments {
     pub zap_time_encoding: Option<String>,
 }
 
+/// The API that Clusters belong to, where it is not CloudNativePG's own.
+#[derive(Debug, Clone, Args)]
+pub struct CnpgArguments {
+    /// The group of Clusters, where it is not CloudNativePG's own
+    #[arg(
+        long,
+        env = "CUSTOM_CNPG_GROUP",
+        value_name = "GROUP",
+        default_value = ""
+    )]
+    pub custom_cnpg_group: String,
+    /// The version of Clusters
+    #[arg(
+        long,
+        env = "CUSTOM_CNPG_VERSION",
+        value_name = "VERSION",
+        default_value = ""
+    )]
+    pub custom_cnpg_version: String,
+}
+
 /// What a sidecar takes; most comes from the environment that the operator and the plugin give it.
 #[derive(Debug, Clone, Args)]
 pub struct InstanceArguments {
@@ -159,22 +180,9 @@ pub struct InstanceArguments {
         default_value = "/var/lib/postgresql/wal/pg_wal"
     )]
     pub wal_storage: PathBuf,
-    /// The group of Clusters, where it is not CloudNativePG's own
-    #[arg(
-        long,
-        env = "CUSTOM_CNPG_GROUP",
-        value_name = "GROUP",
-        default_value = ""
-    )]
-    pub custom_cnpg_group: String,
-    /// The version of Clusters
-    #[arg(
-        long,
-        env = "CUSTOM_CNPG_VERSION",
-        value_name = "VERSION",
-        default_value = ""
-    )]
-    pub custom_cnpg_version: String,
+    /// What Clusters are.
+    #[command(flatten)]
+    pub cnpg: CnpgArguments,
     /// Accepted for the reference's sake
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     pub pprof_server: Option<String>,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
+use crate::arguments::CnpgArguments;
+
 /// The arguments: those of the reference, and where they differ, ours.
 #[derive(Debug, Clone, Args)]
 pub struct OperatorArguments {
@@ -40,22 +42,9 @@ pub struct OperatorArguments {
     /// The image of the sidecars
     #[arg(long, env = "SIDECAR_IMAGE", value_name = "IMAGE", default_value = "")]
     pub sidecar_image: String,
-    /// The group of Clusters, where it is not CloudNativePG's own
-    #[arg(
-        long,
-        env = "CUSTOM_CNPG_GROUP",
-        value_name = "GROUP",
-        default_value = ""
-    )]
-    pub custom_cnpg_group: String,
-    /// The version of Clusters
-    #[arg(
-        long,
-        env = "CUSTOM_CNPG_VERSION",
-        value_name = "VERSION",
-        default_value = ""
-    )]
-    pub custom_cnpg_version: String,
+    /// What Clusters are.
+    #[command(flatten)]
+    pub cnpg: CnpgArguments,
     /// The plugin's Service; the Secrets with its certificates are named after it
     #[arg(long, env = "PLUGIN_SERVICE", value_name = "NAME")]
     pub service_name: Option<String>,

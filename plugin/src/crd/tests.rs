@@ -117,6 +117,9 @@ fn what_the_reference_demands_is_demanded_and_no_more() {
     required("status.serverRecoveryWindow.{}", &[]);
 }
 
+const STRING: &str = r#"{"type": "string"}"#;
+const BOOLEAN: &str = r#"{"type": "boolean"}"#;
+
 /// Fields of the reference below `spec` or `status`, and their limits there. Lists of compressions
 /// are longer here.
 const FIELDS: [(&str, &str); 30] = [
@@ -124,23 +127,23 @@ const FIELDS: [(&str, &str); 30] = [
         "spec.configuration.destinationPath",
         r#"{"type": "string", "minLength": 1}"#,
     ),
-    ("spec.configuration.endpointURL", r#"{"type": "string"}"#),
-    ("spec.configuration.serverName", r#"{"type": "string"}"#),
+    ("spec.configuration.endpointURL", STRING),
+    ("spec.configuration.serverName", STRING),
     (
         "spec.configuration.s3Credentials.inheritFromIAMRole",
-        r#"{"type": "boolean"}"#,
+        BOOLEAN,
     ),
     (
         "spec.configuration.azureCredentials.inheritFromAzureAD",
-        r#"{"type": "boolean"}"#,
+        BOOLEAN,
     ),
     (
         "spec.configuration.azureCredentials.useDefaultAzureCredentials",
-        r#"{"type": "boolean"}"#,
+        BOOLEAN,
     ),
     (
         "spec.configuration.googleCredentials.gkeEnvironment",
-        r#"{"type": "boolean"}"#,
+        BOOLEAN,
     ),
     (
         "spec.configuration.wal.compression",
@@ -166,29 +169,23 @@ const FIELDS: [(&str, &str); 30] = [
         "spec.configuration.data.jobs",
         r#"{"type": "integer", "minimum": 1, "format": "int32"}"#,
     ),
-    (
-        "spec.configuration.data.immediateCheckpoint",
-        r#"{"type": "boolean"}"#,
-    ),
+    ("spec.configuration.data.immediateCheckpoint", BOOLEAN),
     (
         "spec.configuration.wal.archiveAdditionalCommandArgs.[]",
-        r#"{"type": "string"}"#,
+        STRING,
     ),
     (
         "spec.configuration.wal.restoreAdditionalCommandArgs.[]",
-        r#"{"type": "string"}"#,
+        STRING,
     ),
-    (
-        "spec.configuration.data.additionalCommandArgs.[]",
-        r#"{"type": "string"}"#,
-    ),
+    ("spec.configuration.data.additionalCommandArgs.[]", STRING),
     (
         "spec.configuration.data.restoreAdditionalCommandArgs.[]",
-        r#"{"type": "string"}"#,
+        STRING,
     ),
-    ("spec.configuration.tags.{}", r#"{"type": "string"}"#),
-    ("spec.configuration.historyTags.{}", r#"{"type": "string"}"#),
-    ("spec.retentionPolicy", r#"{"type": "string"}"#),
+    ("spec.configuration.tags.{}", STRING),
+    ("spec.configuration.historyTags.{}", STRING),
+    ("spec.retentionPolicy", STRING),
     (
         "spec.instanceSidecarConfiguration.retentionPolicyIntervalSeconds",
         r#"{"type": "integer", "default": 1800}"#,
@@ -199,7 +196,7 @@ const FIELDS: [(&str, &str); 30] = [
     ),
     (
         "spec.instanceSidecarConfiguration.additionalContainerArgs.[]",
-        r#"{"type": "string"}"#,
+        STRING,
     ),
     (
         "spec.instanceSidecarConfiguration.resources.limits.{}",
@@ -209,10 +206,7 @@ const FIELDS: [(&str, &str); 30] = [
         "spec.instanceSidecarConfiguration.resources.requests.{}",
         r#"{"x-kubernetes-int-or-string": true}"#,
     ),
-    (
-        "spec.instanceSidecarConfiguration.env.[].value",
-        r#"{"type": "string"}"#,
-    ),
+    ("spec.instanceSidecarConfiguration.env.[].value", STRING),
     (
         "status.serverRecoveryWindow.{}.firstRecoverabilityPoint",
         r#"{"type": "string", "format": "date-time"}"#,

@@ -158,8 +158,8 @@ async fn resources(arguments: &InstanceArguments) -> Result<Arc<dyn Resources>, 
         return Err(StartError::NoNamespace);
     }
     let cnpg = CnpgApi::or_default(
-        Some(&arguments.custom_cnpg_group),
-        Some(&arguments.custom_cnpg_version),
+        Some(&arguments.cnpg.custom_cnpg_group),
+        Some(&arguments.cnpg.custom_cnpg_version),
     );
     let api = ApiServer::find().await?;
     Ok(Arc::new(Kubernetes::new(api, namespace, cnpg)))

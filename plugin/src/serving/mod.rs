@@ -171,9 +171,12 @@ fn settings(
     }
     let mut settings = Settings::new(&common.plugin_name, &arguments.sidecar_image);
     for (given, setting) in [
-        (&arguments.custom_cnpg_group, &mut settings.cluster_group),
         (
-            &arguments.custom_cnpg_version,
+            &arguments.cnpg.custom_cnpg_group,
+            &mut settings.cluster_group,
+        ),
+        (
+            &arguments.cnpg.custom_cnpg_version,
             &mut settings.cluster_version,
         ),
     ] {
