@@ -159,6 +159,51 @@ fn a_backup_to_another_store_has_its_wal_beside_it() {
 }
 
 #[test]
+fn a_backup_that_is_not_to_wait_for_its_wal_says_so_and_is_done_without_it() {
+    let bed = or_not_run!(Bed::new(&json!({})));
+    bed.put_other_store("store-b");
+    bed.server.archive_now();
+    let asked = |name: &str, parameters: &[(&str, &str)]| {
+        let mut request = bed.request(name, parameters);
+        let mut backup = backup(name, true);
+        backup["spec"]["onlineConfiguration"]["waitForArchive"] = json!(false);
+        request.backup_definition = backup.to_string().into();
+        bed.ask(request).expect("a backup")
+    };
+    let is_archived = |folder: &str, server: &str, wal: &str| {
+        let wal: SegmentName = wal.parse().expect("a segment");
+        let size = SegmentSize::new(1 << 20).expect("a size");
+        let repository = bed.repository(folder, server);
+        let there = repository.archived_segments(wal, wal, size);
+        bed.sidecar.block(there).expect("a listing").contains(&wal)
+    };
+    let sql = bed.server.sql();
+    let command = sql.value("SHOW archive_command");
+    sql.run("ALTER SYSTEM SET archive_command = 'false'");
+    sql.run("SELECT pg_reload_conf()");
+    let hasty = asked("hasty", &[]);
+    assert_eq!(hasty.metadata["waitedForArchive"], "false");
+    assert_eq!(bed.states(), [BackupStatus::Done]);
+    assert!(!is_archived("backups", OWN.1, &hasty.end_wal));
+    let news = bed.event("WalNotAwaited").expect("an event");
+    assert!(news.contains(&hasty.end_wal), "{news}");
+
+    sql.run(&format!(
+        "ALTER SYSTEM SET archive_command = '{}'",
+        command.replace('\'', "''")
+    ));
+    sql.run("SELECT pg_reload_conf()");
+    // WAL comes to another archive with the backup, or never: it is waited for all the same.
+    let elsewhere = asked("elsewhere", &[("barmanObjectName", "store-b")]);
+    assert!(!elsewhere.metadata.contains_key("waitedForArchive"));
+    assert!(is_archived("store-b", OWN.1, &elsewhere.begin_wal));
+    assert!(is_archived("store-b", OWN.1, &elsewhere.end_wal));
+    wait::until_true("the WAL of the first to come", || {
+        is_archived("backups", OWN.1, &hasty.end_wal)
+    });
+}
+
+#[test]
 fn damaged_pages_are_told_and_the_backup_is_taken() {
     let bed = or_not_run!(Bed::new(&json!({})));
     let sql = bed.server.sql();

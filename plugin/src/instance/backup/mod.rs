@@ -23,6 +23,7 @@ use cellarman::cnpgi::backup::{
     BackupResult,
     backup_server::{self, BackupServer},
 };
+use cellarman::domain::segment::SegmentName;
 use cellarman::fault::{Fault, Kind, chain};
 use cellarman::metrics::Metric;
 use cellarman::postgres::connect::ConnectError;
@@ -196,6 +197,7 @@ impl Attempt {
         drop(turn);
         match taken {
             Ok((archive, backup)) => {
+                self.tell_of_wal(&backup).await;
                 self.after_success(&archive, &backup).await;
                 Ok(result::of(&self.wanted, &archive, &backup, &self.context))
             }
@@ -223,7 +225,7 @@ impl Attempt {
                 is_immediate: self.wanted.is_immediate || data.immediate_checkpoint,
                 bandwidth_max: data.bandwidth_max,
                 archive_timeout: None,
-                waits_for_wal: self.wanted.waits_for_archive,
+                waits_for_wal: self.wanted.waits_for_wal(),
                 put: PutOptions {
                     tags: archive.settings.tags.clone(),
                     ..PutOptions::default()
@@ -309,6 +311,23 @@ impl Attempt {
         );
         let backup = ObjectRef::new(ObjectKind::Backup, &self.wanted.resource_name);
         self.emit(backup, "UnknownParameters", message).await;
+    }
+
+    /// A backup that did not wait is not known to be restorable.
+    async fn tell_of_wal(&self, backup: &BackupReport) {
+        if self.wanted.waits_for_wal() {
+            return;
+        }
+        let name = |wal: Option<SegmentName>| wal.map(|wal| wal.to_string()).unwrap_or_default();
+        let message = format!(
+            "Backup {} did not wait for its WAL, as waitForArchive false asks. It can be restored \
+             only once WAL from {} to {} is archived, which nobody has looked at.",
+            backup.id,
+            name(backup.info.begin_wal),
+            name(backup.info.end_wal)
+        );
+        let about = ObjectRef::new(ObjectKind::Backup, &self.wanted.resource_name);
+        self.emit(about, "WalNotAwaited", message).await;
     }
 
     async fn after_success(&self, archive: &OpenArchive, backup: &BackupReport) {

@@ -27,7 +27,7 @@ pub(super) struct Wanted {
     pub own: Option<ArchiveRef>,
     /// Whether the checkpoint is made at full speed.
     pub is_immediate: bool,
-    /// Whether the WAL it needs is waited for.
+    /// Whether the WAL it needs is to be waited for.
     pub waits_for_archive: bool,
     /// Parameters that mean nothing here.
     pub unknown_parameters: Vec<String>,
@@ -93,6 +93,13 @@ impl Wanted {
             unknown_parameters: unknown,
             cluster,
         })
+    }
+
+    /// Whether the WAL it needs is waited for, whatever is asked.
+    ///
+    /// Nobody but a backup that waits puts WAL into another archive than the Cluster's own.
+    pub(super) fn waits_for_wal(&self) -> bool {
+        self.waits_for_archive || self.own.as_ref() != Some(&self.archive)
     }
 }
 

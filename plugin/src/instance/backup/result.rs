@@ -24,6 +24,8 @@ pub const PLUGIN_KEY: &str = "pluginName";
 /// Backups of its name for its own, looks for all of them in one archive, and deletes those that
 /// it does not find there.
 pub const PLUGIN_ELSEWHERE_KEY: &str = "pluginNameElsewhere";
+/// Says `false` of a backup that did not wait for its WAL: whether that is archived is not known.
+const WAL_AWAITED_KEY: &str = "waitedForArchive";
 /// Where the ObjectStore led to at the time.
 pub const DESTINATION_KEY: &str = "destinationPath";
 
@@ -79,5 +81,9 @@ fn metadata(
         (SERVER_KEY, archive.reference.server.clone()),
         (DESTINATION_KEY, archive.settings.destination.url.clone()),
     ];
-    pairs.map(|(key, value)| (key.to_owned(), value)).into()
+    let mut metadata = HashMap::from(pairs.map(|(key, value)| (key.to_owned(), value)));
+    if !wanted.waits_for_wal() {
+        metadata.insert(WAL_AWAITED_KEY.to_owned(), "false".to_owned());
+    }
+    metadata
 }
