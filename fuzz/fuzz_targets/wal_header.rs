@@ -3,7 +3,7 @@
 
 use cellarman::barman::layout::Layout;
 use cellarman::domain::segment::SegmentName;
-use cellarman::pgfile::wal_page::SegmentHeader;
+use cellarman::pgfile::wal::page::SegmentHeader;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -9,4 +9,4 @@ pub mod data_page;
 pub mod history;
 pub mod manifest;
 pub mod manifest_reader;
-pub mod wal_page;
+pub mod wal;

@@ -30,7 +30,7 @@ use cellarman::pgfile::data_page;
 use cellarman::pgfile::history;
 use cellarman::pgfile::manifest::ManifestBuilder;
 use cellarman::pgfile::manifest_reader;
-use cellarman::pgfile::wal_page::SegmentHeader;
+use cellarman::pgfile::wal::page::SegmentHeader;
 use cellarman::service::restore::trial;
 use proptest::prelude::*;
 

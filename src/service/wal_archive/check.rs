@@ -9,7 +9,7 @@ use crate::domain::timeline::{TimelineHistory, TimelineId};
 use crate::domain::version::ServerVersion;
 use crate::domain::wal_file::WalFileName;
 use crate::pgfile::history::{self, HistoryError};
-use crate::pgfile::wal_page::{SegmentHeader, SegmentHeaderError};
+use crate::pgfile::wal::page::{SegmentHeader, SegmentHeaderError};
 
 /// What is known of the server whose file it is.
 #[derive(Debug, Clone, Default)]

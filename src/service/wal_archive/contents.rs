@@ -12,7 +12,7 @@ use crate::domain::backup::SystemId;
 use crate::domain::segment::SegmentName;
 use crate::domain::timeline::TimelineId;
 use crate::domain::wal_file::WalFileName;
-use crate::pgfile::wal_page::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::pgfile::wal::page::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::service::object_read::{self, ReadError};
 use crate::service::wal_archive::error::ArchiveError;
 use crate::store::error::StoreError;

@@ -17,7 +17,7 @@ use crate::domain::segment::SegmentSize;
 use crate::domain::timeline::{TimelineHistory, TimelineId};
 use crate::domain::wal_file::{WalFileName, WalFileNameError};
 use crate::pgfile::control::ControlFile;
-use crate::pgfile::wal_page::SEGMENT_HEADER_BYTES;
+use crate::pgfile::wal::page::SEGMENT_HEADER_BYTES;
 use crate::service::wal_archive::check::{self, Origin, Segment};
 use crate::service::wal_archive::error::ArchiveError;
 use crate::service::wal_archive::ownership::Server;

@@ -4,7 +4,7 @@ use crate::codec::Codec;
 use crate::domain::segment::{SegmentName, SegmentSize};
 use crate::domain::version::ServerVersion;
 use crate::domain::wal_file::WalFileName;
-use crate::pgfile::wal_page::{SegmentHeader, SegmentHeaderError};
+use crate::pgfile::wal::page::{SegmentHeader, SegmentHeaderError};
 use crate::service::wal_restore::error::ContentError;
 use crate::store::ObjectKey;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::domain::wal_file::WalFileName;
 use crate::fault::{Fault, Kind};
-use crate::pgfile::wal_page::SegmentHeaderError;
+use crate::pgfile::wal::page::SegmentHeaderError;
 use crate::store::ObjectKey;
 use crate::store::error::StoreError;
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::codec::digest::DigestWriter;
-use crate::pgfile::wal_page::SEGMENT_HEADER_BYTES;
+use crate::pgfile::wal::page::SEGMENT_HEADER_BYTES;
 use crate::service::durable_file;
 use crate::service::wal_state::PgWal;
 

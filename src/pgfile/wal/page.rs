@@ -1,7 +1,7 @@
-//! The header of a segment's first page, which says whose log it is and where it belongs.
+//! Page headers: where in the log a page lies, and of a segment's first page whose log it is.
 //!
-//! Source: `XLogLongPageHeaderData`, PostgreSQL 18, `src/include/access/xlog_internal.h`;
-//! the same since 9.3. Not here: records, and the short headers of the other pages.
+//! Source: `XLogPageHeaderData` and `XLogLongPageHeaderData`, PostgreSQL 18,
+//! `src/include/access/xlog_internal.h`; the same since 9.3. Not here: records.
 
 use crate::domain::lsn::Lsn;
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
@@ -9,11 +9,33 @@ use crate::domain::timeline::TimelineId;
 use crate::domain::version::ServerVersion;
 use crate::fault::{Fault, Kind};
 
-/// The bytes that the header takes.
+/// The bytes that the header of a segment's first page takes.
 pub const SEGMENT_HEADER_BYTES: usize = 40;
 
-/// The bit of `xlp_info` that says the header is a long one.
+/// The bytes that the header of every other page takes, padding included.
+pub const PAGE_HEADER_BYTES: usize = 24;
+
+/// The bits of `xlp_info`: the page begins with the rest of a record, its header is a long one,
+/// and the record that was to go on here was given up and is overwritten.
+const IS_CONTINUATION: u16 = 0x0001;
 const IS_LONG: u16 = 0x0002;
+const IS_OVERWRITE: u16 = 0x0008;
+const FLAGS_KNOWN: u16 = 0x000F;
+
+/// What every page says, first ones of segments included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageHeader {
+    /// The magic number, which differs by major version.
+    pub magic: u16,
+    /// The bits of `xlp_info`.
+    pub flags: u16,
+    /// The timeline that was written to; 0 on no page that PostgreSQL wrote.
+    pub timeline: u32,
+    /// Where in the log the page lies.
+    pub address: Lsn,
+    /// How many bytes of the record that began on an earlier page are still to come.
+    pub remaining_bytes: u32,
+}
 
 /// What the first page of a segment says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +90,50 @@ impl Fault for SegmentHeaderError {
     }
 }
 
+impl PageHeader {
+    /// Reads the header at the beginning of `bytes`; `None` when there is less than a header.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let header: &[u8; PAGE_HEADER_BYTES] = bytes.first_chunk()?;
+        Some(Self {
+            magic: u16::from_le_bytes(field(header, 0)),
+            flags: u16::from_le_bytes(field(header, 2)),
+            timeline: u32::from_le_bytes(field(header, 4)),
+            address: Lsn::new(u64::from_le_bytes(field(header, 8))),
+            remaining_bytes: u32::from_le_bytes(field(header, 16)),
+        })
+    }
+
+    /// Whether the page begins with the rest of a record.
+    pub fn is_continuation(self) -> bool {
+        self.flags & IS_CONTINUATION != 0
+    }
+
+    /// Whether the header is that of a segment's first page.
+    pub fn is_long(self) -> bool {
+        self.flags & IS_LONG != 0
+    }
+
+    /// Whether the record that was to go on here was given up: after a crash the log goes on
+    /// with this page, and the record's beginning stays where it was.
+    pub fn is_overwrite(self) -> bool {
+        self.flags & IS_OVERWRITE != 0
+    }
+
+    /// Whether the page has flags that no version writes.
+    pub fn has_unknown_flags(self) -> bool {
+        self.flags & !FLAGS_KNOWN != 0
+    }
+
+    /// The bytes that the header takes.
+    pub fn bytes(self) -> usize {
+        if self.is_long() {
+            SEGMENT_HEADER_BYTES
+        } else {
+            PAGE_HEADER_BYTES
+        }
+    }
+}
+
 impl SegmentHeader {
     /// Reads the header at the beginning of `bytes`.
     ///
@@ -80,17 +146,19 @@ impl SegmentHeader {
         if header.iter().all(|byte| *byte == 0) {
             return Err(SegmentHeaderError::Unwritten);
         }
-        let magic = u16::from_le_bytes(field(header, 0));
-        if u16::from_le_bytes(field(header, 2)) & IS_LONG == 0 {
+        let page = PageHeader::parse(header).ok_or(SegmentHeaderError::Short {
+            length: bytes.len(),
+        })?;
+        let magic = page.magic;
+        if !page.is_long() {
             return Err(SegmentHeaderError::NotFirst { magic });
         }
-        let timeline = u32::from_le_bytes(field(header, 4));
         let segment_bytes = u64::from(u32::from_le_bytes(field(header, 32)));
         let wrong = |field, value| SegmentHeaderError::Field { field, value };
         Ok(Self {
             magic,
-            timeline: TimelineId::new(timeline).ok_or(wrong("timeline", 0))?,
-            page_address: Lsn::new(u64::from_le_bytes(field(header, 8))),
+            timeline: TimelineId::new(page.timeline).ok_or(wrong("timeline", 0))?,
+            page_address: page.address,
             system_id: u64::from_le_bytes(field(header, 24)),
             segment_size: SegmentSize::new(segment_bytes)
                 .map_err(|_| wrong("segment size", segment_bytes))?,
@@ -114,7 +182,7 @@ impl SegmentHeader {
     }
 }
 
-fn field<const N: usize>(header: &[u8; SEGMENT_HEADER_BYTES], offset: usize) -> [u8; N] {
+fn field<const N: usize>(header: &[u8], offset: usize) -> [u8; N] {
     header[offset..]
         .first_chunk()
         .copied()
@@ -126,9 +194,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FIRST: &[u8] = include_bytes!("../../tests/fixtures/postgresql/wal-15");
-    const PROMOTED: &[u8] = include_bytes!("../../tests/fixtures/postgresql/wal-15-timeline-2");
-    const SMALL: &[u8] = include_bytes!("../../tests/fixtures/postgresql/wal-18-4-MiB");
+    const FIRST: &[u8] = include_bytes!("../../../tests/fixtures/postgresql/wal-15");
+    const PROMOTED: &[u8] = include_bytes!("../../../tests/fixtures/postgresql/wal-15-timeline-2");
+    const SMALL: &[u8] = include_bytes!("../../../tests/fixtures/postgresql/wal-18-4-MiB");
 
     fn name(text: &str) -> SegmentName {
         text.parse().unwrap()
@@ -163,11 +231,14 @@ mod tests {
     fn segments_of_each_version_are_told_by_their_magic() {
         for (bytes, major) in [
             (
-                &include_bytes!("../../tests/fixtures/postgresql/wal-13")[..],
+                &include_bytes!("../../../tests/fixtures/postgresql/wal-13")[..],
                 13,
             ),
             (FIRST, 15),
-            (include_bytes!("../../tests/fixtures/postgresql/wal-17"), 17),
+            (
+                include_bytes!("../../../tests/fixtures/postgresql/wal-17"),
+                17,
+            ),
             (SMALL, 18),
         ] {
             let header = SegmentHeader::parse(bytes).unwrap();
