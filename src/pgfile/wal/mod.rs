@@ -1,8 +1,8 @@
 //! The write-ahead log as records: pages, records over their edges, and what records say.
 //!
 //! [`reader`] takes a segment's bytes as they come and hands out [`record`]s; [`transaction`] and
-//! [`xlog`] read those that recovery can stop at, [`block`] says which blocks any record changes.
-//! Not here: replaying anything.
+//! [`xlog`] read those that recovery can stop at, [`block`] says which blocks any record changes,
+//! and [`summary`] keeps of a segment what an index needs. Not here: replaying anything.
 
 mod assembly;
 pub mod block;
@@ -14,8 +14,10 @@ pub mod reader;
 pub mod record;
 pub mod resource_manager;
 pub mod stop;
+pub mod summary;
 #[cfg(test)]
 mod tests;
 pub mod transaction;
 mod walk;
+pub mod xid_set;
 pub mod xlog;
