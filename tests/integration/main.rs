@@ -24,4 +24,5 @@ mod signature;
 mod stores;
 mod timelines;
 mod tls;
+mod wal_records;
 mod wire;

@@ -58,7 +58,7 @@ impl Release {
         })
     }
 
-    /// PostgreSQL 13 or 17 from another Debian's packages, with its client programs.
+    /// PostgreSQL 13, 14, 16 or 17 from packages of another Debian or Ubuntu, with its client programs.
     pub fn other_debian(major: u32) -> Result<Self, String> {
         let name = format!("pg{major}");
         let directory = debian_programs(&name, major);
