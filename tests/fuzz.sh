@@ -43,6 +43,11 @@ seed() {
         ;;
     literal) sed -n 's/^[a-z_]*=\([[(\x27{].*\)/\1/p' src/barman/backup_info/barman-3.19.info | split -l 1 - "$corpus/" ;;
     wal_header) cp "$fixtures"/wal-* "$corpus" ;;
+    wal_records)
+        for segment in "$fixtures"/segment-*.zst; do
+            zstd -qdf "$segment" -o "$corpus/$(basename "$segment" .zst)"
+        done
+        ;;
     control) cp "$fixtures"/pg_control-* "$corpus" ;;
     history) cp "$fixtures"/*.history* "$corpus" ;;
     label) cp "$fixtures"/backup_label-* "$fixtures"/*.backup "$corpus" ;;

@@ -10,6 +10,7 @@
 )]
 
 mod damage;
+mod wal;
 
 use std::fs;
 use std::io::{self, Read};
