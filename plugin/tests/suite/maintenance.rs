@@ -55,6 +55,43 @@ fn retention_deletes_backups_and_their_resources_follow() {
 }
 
 #[test]
+fn retention_runs_where_backups_went_and_only_where_all_of_them_are_this_clusters() {
+    let bed = or_not_run!(Bed::new(&json!({
+        "instanceSidecarConfiguration": {EVERY_SECOND: 1},
+    })));
+    bed.put_other_store("store-b");
+    bed.change("ObjectStore", "store-b", |store| {
+        store["spec"]["retention"] = json!({"redundancy": 1});
+    });
+    let shared = [("barmanObjectName", "store-b"), ("serverName", "shared")];
+    // No Backup of this Cluster tells of it: it is another's, for all that is known.
+    bed.ask(bed.request("unknown", &shared)).expect("a backup");
+    bed.take("beside", &shared);
+    bed.take("beside-too", &shared);
+    let copy = [("barmanObjectName", "store-b"), ("serverName", "copy")];
+    bed.take("one", &copy);
+    bed.take("two", &copy);
+    wait::until_true(
+        "the first of the copies to be deleted, and its Backup",
+        || bed.window("store-b", "copy")["backups"] == 1 && bed.object("Backup", "one").is_none(),
+    );
+    assert!(bed.object("Backup", "two").is_some());
+    // The folder is looked at after the other, in the same round.
+    wait::until_true("a look at the shared folder", || {
+        bed.sidecar
+            .log()
+            .matches("is not this Cluster's alone")
+            .count()
+            > 1
+    });
+    assert_eq!(bed.window("store-b", "shared")["backups"], 3);
+    let repository = bed.repository("store-b", "shared");
+    let catalog = bed.sidecar.block(repository.list_backups());
+    assert_eq!(catalog.expect("a catalog").backups.len(), 3);
+    assert_eq!(condition(&bed, "RetentionHealthy")["status"], "True");
+}
+
+#[test]
 fn another_bucket_behind_the_same_name_costs_no_backup_resource() {
     let bed = or_not_run!(Bed::new(&json!({
         "instanceSidecarConfiguration": {EVERY_SECOND: 1},

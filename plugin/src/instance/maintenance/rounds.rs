@@ -2,17 +2,22 @@
 //!
 //! Not here: when the next one comes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cellarman::barman::repository::Catalog;
 use cellarman::clock;
+use cellarman::domain::backup::SystemId;
 use cellarman::fault::{Fault, Kind, chain};
 use cellarman::metrics::Metric;
 use cellarman::service::expire::{self, error::ExpireError, run::Done};
 use cellarman::service::store_clock;
+use cellarman::service::wal_state::PgWal;
+use chrono::{DateTime, Utc};
 use serde_json::Value;
-use tracing::{info, warn};
+use tokio::task;
+use tracing::{debug, info, warn};
 
 use crate::cluster::{ArchiveRef, Cluster, PluginEntry};
 use crate::instance::Context;
@@ -25,6 +30,9 @@ use crate::resources::{EventType, ObjectKind, ObjectRef};
 
 /// Archives beside the Cluster's own that are looked at in one round.
 const EXTRA_ARCHIVES_MAX: usize = 8;
+
+/// What retention did, how many records cannot be read, and when the newest object was put.
+type Expired = (Option<Done>, usize, Option<DateTime<Utc>>);
 
 /// How a round ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -114,8 +122,12 @@ impl<'a> Round<'a> {
     async fn retain(&self, cluster: &Cluster, archive: &OpenArchive) -> Result<(), RoundError> {
         let store = &archive.reference.object_store;
         let error = match self.expire(archive).await {
-            Ok((done, unreadable)) => match left_behind(done.as_ref()) {
+            Ok((done, unreadable, newest)) => match left_behind(done.as_ref()) {
                 None => {
+                    if let Some(newest) = newest {
+                        let metrics = &self.context.metrics;
+                        metrics.advance_time(Metric::LastRecoverable, newest);
+                    }
                     let condition = conditions::retained(done.as_ref(), unreadable);
                     conditions::set(self.context, store, &condition).await;
                     return Ok(());
@@ -127,28 +139,30 @@ impl<'a> Round<'a> {
         };
         let condition = conditions::not_retained(&error);
         conditions::set(self.context, store, &condition).await;
-        let about = ObjectRef::new(ObjectKind::Cluster, &cluster.metadata.name);
-        let news = ("RetentionPolicyFailed", conditions::sentence(&error));
-        conditions::tell(self.context, about, EventType::Warning, news).await;
+        self.tell_not_retained(cluster, &error).await;
         Err(error)
     }
 
-    /// Runs retention; returns what it did, and how many records cannot be read.
-    async fn expire(&self, archive: &OpenArchive) -> Result<(Option<Done>, usize), ExpireError> {
+    async fn tell_not_retained(&self, cluster: &Cluster, error: &RoundError) {
+        let about = ObjectRef::new(ObjectKind::Cluster, &cluster.metadata.name);
+        let news = ("RetentionPolicyFailed", conditions::sentence(error));
+        conditions::tell(self.context, about, EventType::Warning, news).await;
+    }
+
+    /// Runs retention; returns what it did, how many records cannot be read, and when the newest
+    /// object was put.
+    async fn expire(&self, archive: &OpenArchive) -> Result<Expired, ExpireError> {
         let rules = rules::rules(&archive.object_store, archive.settings.retention_policy);
         let Some(rules) = rules else {
-            return Ok((None, 0));
+            return Ok((None, 0, None));
         };
         let repository = &archive.repository;
         if !repository.has_server().await? {
-            return Ok((None, 0));
+            return Ok((None, 0, None));
         }
         let now = store_clock::now(repository, clock::now()).await?;
         let plan = expire::plan(repository, rules, now).await?;
         let metrics = &self.context.metrics;
-        if let Some(newest) = plan.newest_put() {
-            metrics.advance_time(Metric::LastRecoverable, newest);
-        }
         for one in &plan.unreadable {
             warn!(id = %one.id, reason = one.reason, "a backup's record cannot be read");
         }
@@ -163,7 +177,7 @@ impl<'a> Round<'a> {
                 "retention deleted {done}"
             );
         }
-        Ok((Some(done), plan.unreadable.len()))
+        Ok((Some(done), plan.unreadable.len(), plan.newest_put()))
     }
 
     /// Deletes the Backups whose backup is gone.
@@ -183,21 +197,62 @@ impl<'a> Round<'a> {
             self.delete(cluster, &gone).await?;
         }
         for extra in extra_archives(&completed, &own.reference) {
-            match self.look_at(&extra).await {
-                Ok(Some((archive, catalog))) => {
-                    let gone = collection::gone(&completed, seen(&archive, &catalog, false));
-                    self.delete(cluster, &gone).await?;
-                }
-                Ok(None) => {}
-                // Its Backups stay, and what is known of the Cluster's own archive counts.
-                Err(error) => info!(
+            // Its Backups stay, and what is known of the Cluster's own archive counts.
+            if let Err(error) = self.look_after_extra(cluster, &extra, &completed).await {
+                info!(
                     object_store = extra.object_store,
                     error = chain(&error),
-                    "cannot look at the archive that Backups went to"
-                ),
+                    "cannot look after the archive that Backups went to"
+                );
             }
         }
         Ok(())
+    }
+
+    /// Another archive that Backups went to: retention where it is this Cluster's alone, then the
+    /// status and the Backups.
+    async fn look_after_extra(
+        &self,
+        cluster: &Cluster,
+        extra: &ArchiveRef,
+        completed: &[Completed],
+    ) -> Result<(), RoundError> {
+        let Some((archive, mut catalog)) = self.look_at(extra).await? else {
+            return Ok(());
+        };
+        let ours = system_id(self.context.pgdata.join("pg_wal")).await;
+        if ours.is_some_and(|ours| {
+            collection::is_ours(completed, seen(&archive, &catalog, false), ours)
+        }) {
+            self.retain_extra(cluster, &archive).await?;
+            catalog = archive.repository.list_backups().await?;
+        } else {
+            debug!(
+                object_store = extra.object_store,
+                server = extra.server,
+                "retention is not run here: the archive is not this Cluster's alone"
+            );
+        }
+        let resources = self.context.resources.as_ref();
+        report(resources, extra, &Summary::of(&catalog), false).await?;
+        let gone = collection::gone(completed, seen(&archive, &catalog, false));
+        self.delete(cluster, &gone).await
+    }
+
+    /// Its conditions are for whose own archive is in that ObjectStore.
+    async fn retain_extra(
+        &self,
+        cluster: &Cluster,
+        archive: &OpenArchive,
+    ) -> Result<(), RoundError> {
+        let failed = match self.expire(archive).await {
+            Ok((done, ..)) => left_behind(done.as_ref()),
+            Err(ExpireError::Cancelled { .. }) => None,
+            Err(error) => Some(error.into()),
+        };
+        let Some(error) = failed else { return Ok(()) };
+        self.tell_not_retained(cluster, &error).await;
+        Err(error)
     }
 
     /// All backups of another archive, where there is anything of the server.
@@ -249,6 +304,12 @@ impl<'a> Round<'a> {
         }
         error
     }
+}
+
+/// The system that the data directory is of.
+async fn system_id(pg_wal: PathBuf) -> Option<SystemId> {
+    let read = task::spawn_blocking(move || PgWal::at(&pg_wal)?.control_file());
+    Some(SystemId(read.await.ok()??.system_id))
 }
 
 /// The Cluster, as it is now.

@@ -1,12 +1,14 @@
-//! Which Backups of the namespace have nothing behind them any more. Pure.
+//! Which Backups of the namespace have nothing behind them any more, and which archives beside the
+//! Cluster's own are this Cluster's alone. Pure.
 //!
 //! A Backup is deleted only on a listing of the very archive that it is in. Not here: the listing,
 //! and the deletion.
 
 use std::collections::BTreeSet;
 
-use cellarman::barman::repository::Catalog;
+use cellarman::barman::repository::{Catalog, CatalogEntry};
 use cellarman::domain::backup::BackupStatus;
+use cellarman::domain::backup::SystemId;
 use serde_json::Value;
 
 use crate::cluster::{ArchiveRef, Cluster};
@@ -40,6 +42,13 @@ pub(super) struct Seen<'a> {
     pub catalog: &'a Catalog,
     /// Whether it is the Cluster's own.
     pub is_own: bool,
+}
+
+impl Seen<'_> {
+    fn is(&self, archive: &ArchiveRef, destination: &str) -> bool {
+        archive == self.archive
+            && destination.trim_end_matches('/') == self.destination.trim_end_matches('/')
+    }
 }
 
 /// The Backups that may be collected.
@@ -92,20 +101,38 @@ pub(super) fn gone<'a>(completed: &'a [Completed], seen: Seen<'_>) -> Vec<&'a Co
     let readable = entries.iter().map(|entry| entry.backup.id.as_str());
     let unreadable = seen.catalog.unreadable.iter().map(|one| one.id.as_str());
     let there: BTreeSet<&str> = readable.chain(unreadable).collect();
-    let is_in_it = |backup: &Completed| {
-        let is_same = |destination: &str| {
-            destination.trim_end_matches('/') == seen.destination.trim_end_matches('/')
-        };
-        match (&backup.archive, &backup.destination) {
-            (Some(archive), Some(destination)) => archive == seen.archive && is_same(destination),
-            (Some(archive), None) => archive == seen.archive && is_any_done,
-            (None, _) => seen.is_own && is_any_done,
-        }
+    let is_in_it = |backup: &Completed| match (&backup.archive, &backup.destination) {
+        (Some(archive), Some(destination)) => seen.is(archive, destination),
+        (Some(archive), None) => archive == seen.archive && is_any_done,
+        (None, _) => seen.is_own && is_any_done,
     };
     let in_it = completed.iter().filter(|backup| is_in_it(backup));
     in_it
         .filter(|backup| !there.contains(backup.id.as_str()))
         .collect()
+}
+
+/// Whether a listing of another archive than the Cluster's own shows nothing but this Cluster's:
+/// each completed backup belongs to one of the Backups, none is of another system than `ours`, and
+/// none is unreadable.
+///
+/// The system alone would not tell: a Cluster that was recovered from another has its identifier.
+pub(super) fn is_ours(completed: &[Completed], seen: Seen<'_>, ours: SystemId) -> bool {
+    let here = completed.iter().filter(|backup| {
+        let place = backup.archive.as_ref().zip(backup.destination.as_deref());
+        place.is_some_and(|(archive, destination)| seen.is(archive, destination))
+    });
+    let known: BTreeSet<&str> = here.map(|backup| backup.id.as_str()).collect();
+    let is_one = |entry: &CatalogEntry| {
+        let backup = &entry.backup;
+        let is_done = backup.status == BackupStatus::Done;
+        match backup.system_id {
+            Some(system) => system == ours && (!is_done || known.contains(backup.id.as_str())),
+            // A backup that ended before it began has none yet.
+            None => !is_done,
+        }
+    };
+    seen.catalog.unreadable.is_empty() && seen.catalog.backups.iter().all(is_one)
 }
 
 #[cfg(test)]

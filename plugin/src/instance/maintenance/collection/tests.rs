@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cellarman::barman::backup_info::BackupInfo;
 use cellarman::barman::layout::Layout;
-use cellarman::barman::repository::Repository;
+use cellarman::barman::repository::{Repository, Stored, Unreadable};
 use cellarman::store::memory::MemoryStore;
 use serde_json::json;
 
@@ -132,4 +132,74 @@ fn only_completed_backups_of_this_very_cluster_count() {
     let mut nobody = good;
     nobody["status"]["pluginMetadata"]["clusterUID"] = json!("");
     assert_eq!(completed(&[nobody], &cluster(""), PLUGIN), []);
+}
+
+#[tokio::test]
+async fn an_archive_is_ours_when_every_completed_backup_is_and_all_are_of_our_system() {
+    let there = archive("b", "copy");
+    let of = |id: &str, destination: &str| Completed {
+        id: id.to_owned(),
+        ..backup(Some(there.clone()), Some(destination))
+    };
+    let known = [
+        of("20260101T000000", "s3://x"),
+        of("20260202T000000", "s3://y"),
+    ];
+    let (first, second) = ("20260101T000000", "20260202T000000");
+    let (done, failed) = (BackupStatus::Done, BackupStatus::Failed);
+    for (what, backups, expected) in [
+        ("ours", &[(first, done, Some(7))][..], true),
+        (
+            "with a failed one",
+            &[(first, done, Some(7)), (second, failed, Some(7))],
+            true,
+        ),
+        (
+            "with one begun",
+            &[(first, done, Some(7)), (second, failed, None)],
+            true,
+        ),
+        (
+            "of another place",
+            &[(first, done, Some(7)), (second, done, Some(7))],
+            false,
+        ),
+        ("of another system", &[(first, done, Some(8))], false),
+        (
+            "a failed one of another",
+            &[(first, done, Some(7)), (second, failed, Some(8))],
+            false,
+        ),
+        ("of no system", &[(first, done, None)], false),
+    ] {
+        let layout = Layout::new("p", &"copy".parse().unwrap());
+        let repository = Repository::new(Arc::new(MemoryStore::new()), layout);
+        for (id, status, system) in backups {
+            let info = BackupInfo {
+                status: *status,
+                systemid: system.map(SystemId),
+                ..BackupInfo::default()
+            };
+            let id = id.parse().unwrap();
+            repository.put_backup_info(&id, &info).await.unwrap();
+        }
+        let mut catalog = repository.list_backups().await.unwrap();
+        let is_ours = |catalog: &Catalog| {
+            let seen = Seen {
+                archive: &there,
+                destination: "s3://x/",
+                catalog,
+                is_own: false,
+            };
+            is_ours(&known, seen, SystemId(7))
+        };
+        assert_eq!(is_ours(&catalog), expected, "{what}");
+        catalog.unreadable.push(Unreadable {
+            id: second.parse().unwrap(),
+            reason: "damaged".to_owned(),
+            keep: None,
+            stored: Stored::default(),
+        });
+        assert!(!is_ours(&catalog), "{what}, and an unreadable one");
+    }
 }
