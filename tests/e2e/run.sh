@@ -49,6 +49,8 @@ main() {
         say "== $scenario"
         # A scenario is a subshell: its first failed step ends it, not the others.
         (
+            # Clusters of one name are several: each scenario has its part of the bucket.
+            RUN_ID=$RUN_ID-${scenario%%-*}
             # shellcheck source=/dev/null
             . "$here/scenarios/$scenario.sh"
         )
