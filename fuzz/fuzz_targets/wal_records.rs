@@ -2,8 +2,9 @@
 //! every record is taken apart, and what pieces the bytes come in makes no difference.
 #![no_main]
 
+use cellarman::domain::log::summary::SegmentSummary;
 use cellarman::pgfile::wal::reader::{Bodies, Event, ReaderOptions, SegmentReader};
-use cellarman::pgfile::wal::summary::{SegmentSummarizer, SegmentSummary};
+use cellarman::pgfile::wal::summary::SegmentSummarizer;
 use cellarman::pgfile::wal::transaction::TransactionRecord;
 use cellarman::pgfile::wal::xlog::XlogRecord;
 use libfuzzer_sys::fuzz_target;
@@ -29,7 +30,8 @@ fn summary(bytes: &[u8], piece: usize) -> Option<SegmentSummary> {
     for piece in bytes.chunks(piece) {
         summarizer.push(piece).ok()?;
     }
-    Some(summarizer.finish(1000).ok()?.0)
+    let name = "000000010000000000000001".parse().ok()?;
+    Some(summarizer.finish(name, 1000).ok()?.summary)
 }
 
 fuzz_target!(|bytes: &[u8]| {

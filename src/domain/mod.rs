@@ -3,6 +3,7 @@
 //! Not here: I/O, async, clocks, formats of files. `now` is an argument.
 
 pub mod backup;
+pub mod log;
 pub mod lsn;
 pub mod recovery;
 pub mod retention;

@@ -67,6 +67,16 @@ impl SegmentNumber {
         self.0.checked_add(1).map(Self)
     }
 
+    /// The segment before; `None` at the start of the log.
+    pub fn previous(self) -> Option<Self> {
+        self.0.checked_sub(1).map(Self)
+    }
+
+    /// The segment so many after this one; `None` past the end of the log's address space.
+    pub fn plus(self, count: u64) -> Option<Self> {
+        self.0.checked_add(count).map(Self)
+    }
+
     /// The first byte of this segment; `None` past the end of the log's address space.
     pub fn start(self, size: SegmentSize) -> Option<Lsn> {
         self.0.checked_mul(size.bytes()).map(Lsn::new)

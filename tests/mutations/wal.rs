@@ -2,10 +2,11 @@
 //!
 //! Not here: whether what is read of whole ones is right (`tests/integration/wal_records`).
 
+use cellarman::domain::log::outline::Ends;
+use cellarman::domain::log::summary::SegmentSummary;
 use cellarman::domain::lsn::Lsn;
 use cellarman::pgfile::wal::reader::{Bodies, Event, ReaderOptions, SegmentReader};
-use cellarman::pgfile::wal::stop::SegmentEnd;
-use cellarman::pgfile::wal::summary::{SegmentSummarizer, SegmentSummary};
+use cellarman::pgfile::wal::summary::{SegmentSummarizer, Summarized};
 use cellarman::pgfile::wal::transaction::TransactionRecord;
 use cellarman::pgfile::wal::xlog::XlogRecord;
 use proptest::prelude::*;
@@ -18,12 +19,17 @@ const SEGMENTS: [&str; 3] = ["segment-13.zst", "segment-15.zst", "segment-18.zst
 /// The records are in the first quarter: a switch leaves the rest empty.
 const BYTES: usize = 256 << 10;
 
-fn summary(bytes: &[u8], check_crc: bool, piece: usize) -> Option<SegmentSummary> {
+fn summarized(bytes: &[u8], check_crc: bool, piece: usize) -> Option<Summarized> {
     let mut summarizer = SegmentSummarizer::new(check_crc, None);
     for piece in bytes.chunks(piece) {
         summarizer.push(piece).ok()?;
     }
-    Some(summarizer.finish(1_000).ok()?.0)
+    let name = "000000010000000000000001".parse().expect("a name");
+    summarizer.finish(name, 1_000).ok()
+}
+
+fn summary(bytes: &[u8], piece: usize) -> Option<SegmentSummary> {
+    Some(summarized(bytes, false, piece)?.summary)
 }
 
 /// Takes every record apart; where they begin.
@@ -50,7 +56,7 @@ fn a_damaged_segment_is_refused_or_read_as_far_as_it_goes() {
     let files = SEGMENTS.map(|name| fixture(name)[..BYTES].to_vec());
     check("segment", (1_000, 20_000), &files, |bytes| {
         take_apart(bytes, false);
-        prop_assert_eq!(summary(bytes, false, 1 << 20), summary(bytes, false, 1_001));
+        prop_assert_eq!(summary(bytes, 1 << 20), summary(bytes, 1_001));
         let checked = take_apart(bytes, true);
         prop_assert!(checked.is_sorted_by(|one, next| one < next));
         Ok(())
@@ -64,19 +70,21 @@ fn the_real_segments_are_read() {
         ("segment-15.zst", 805, "0/A00000"),
         ("segment-18.zst", 833, "0/A00000"),
     ] {
-        let summary = summary(&fixture(name), true, 8_192).expect(name);
-        assert_eq!(summary.end, SegmentEnd::Whole, "{name}");
-        assert_eq!((summary.commits, summary.aborts), (8, 12), "{name}");
+        let summarized = summarized(&fixture(name), true, 8_192).expect(name);
+        let summary = &summarized.summary;
+        assert!(summary.is_whole, "{name}");
+        let counted = |ends: Ends| (ends.commits, ends.aborts);
+        assert_eq!(summary.ends.map(counted), Some((8, 12)), "{name}");
         assert_eq!(summary.checkpoints.len(), 2, "{name}");
         assert_eq!(summary.restore_points.len(), 1, "{name}");
         let point = &summary.restore_points[0].name;
         assert_eq!(point, "Łódź, a \"point\"".as_bytes(), "{name}");
-        let last = summary.ends.expect(name).last;
+        let (_, last) = summary.last_end.expect(name);
         assert_eq!((last.xid, last.is_commit), (xid, true), "{name}");
         let end: Lsn = end.parse().expect("an LSN");
         assert_eq!(summary.last_record_end, Some(end), "{name}");
-        assert_eq!(summary.head_skipped_bytes, 0, "{name}");
-        assert_eq!(summary.unfinished, None, "{name}");
+        assert_eq!(summarized.head_skipped_bytes, 0, "{name}");
+        assert_eq!(summarized.unfinished, None, "{name}");
         assert_eq!(summary.unread_records, 0, "{name}");
         assert!(
             summary.xids.contains(xid) && summary.xids.is_exact(),

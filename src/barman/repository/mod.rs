@@ -11,6 +11,7 @@ mod keep;
 pub mod record;
 mod servers;
 pub mod wal;
+pub mod wal_index;
 pub mod wal_listing;
 
 use std::sync::Arc;

@@ -151,6 +151,8 @@ pub enum Refusal {
     Ambiguous {
         /// The target.
         target: String,
+        /// The line that they are on.
+        timeline: TimelineId,
         /// The backups, oldest end first.
         candidates: Vec<BackupId>,
     },
@@ -203,7 +205,7 @@ fn listed(passed_over: &[(BackupId, String)]) -> String {
 }
 
 /// A moment in UTC, as it is shown to people.
-fn utc(moment: DateTime<FixedOffset>) -> String {
+pub(crate) fn utc(moment: DateTime<FixedOffset>) -> String {
     let moment = moment.with_timezone(&Utc);
     moment.format("%Y-%m-%d %H:%M:%S%.f+00").to_string()
 }

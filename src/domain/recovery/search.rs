@@ -244,10 +244,13 @@ impl<'a> Search<'a> {
         }
         candidates.sort_by_key(|(end, _)| Reverse(end.rank(target)));
         let is_blind = matches!(target, Target::Xid(_) | Target::Name(_));
-        if is_blind && candidates.len() > 1 {
+        if let [(_, line), _, ..] = candidates[..]
+            && is_blind
+        {
             let ids = candidates.iter().rev();
             return Err(Refusal::Ambiguous {
                 target: target.to_string(),
+                timeline: line.timeline(),
                 candidates: ids.map(|(end, _)| end.backup.id.clone()).collect(),
             });
         }

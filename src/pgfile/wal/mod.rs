@@ -19,5 +19,4 @@ pub mod summary;
 mod tests;
 pub mod transaction;
 mod walk;
-pub mod xid_set;
 pub mod xlog;
