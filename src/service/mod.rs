@@ -12,6 +12,7 @@ pub(crate) mod object_read;
 pub mod restore;
 pub mod running;
 pub mod store_clock;
+pub mod targets;
 pub mod wal_archive;
 #[cfg(test)]
 pub(crate) mod wal_fixture;

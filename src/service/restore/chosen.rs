@@ -8,12 +8,13 @@
 use crate::barman::backup_info::BackupInfo;
 use crate::barman::repository::Repository;
 use crate::domain::backup::{Backup, BackupId};
-use crate::domain::recovery::{self, Choice, Request, Target};
+use crate::domain::recovery::{self, Choice, Refusal, Request, Target, TimelineWish};
 use crate::domain::timeline::{KnownTimelines, TimelineId};
 use crate::fault;
 use crate::service::restore::archives::{PlannedArchive, planned_archives, stored_objects};
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::needed_wal::{WalRange, needed_wal};
+use crate::service::targets::resolve;
 
 /// The first version whose recovery is configured as restores do it.
 const VERSION_MIN: u32 = 120_000;
@@ -39,6 +40,43 @@ pub(crate) struct Chosen {
 }
 
 impl Known<'_> {
+    /// Chooses as [`Known::choose`] does; where records of backups cannot tell which of them come
+    /// before the target, the log does.
+    pub(crate) async fn choose_by_log(&self, request: &Request) -> Result<Chosen, RestoreError> {
+        let refusal = match self.choose(request).await {
+            Err(RestoreError::Choice(refusal)) => refusal,
+            chosen => return chosen,
+        };
+        let (timeline, candidates) = match &refusal {
+            Refusal::Ambiguous {
+                timeline,
+                candidates,
+                ..
+            } if request.timeline != TimelineWish::Current => (*timeline, candidates),
+            _ => return Err(refusal.into()),
+        };
+        let is_candidate = |backup: &&Backup| candidates.contains(&backup.id);
+        let backups: Vec<&Backup> = self.backups.iter().filter(is_candidate).collect();
+        let line = resolve::line_of(self.timelines, timeline);
+        match resolve::choose(self.repository, &backups, &line, request).await {
+            Ok(backup) => {
+                let request = Request {
+                    backup: Some(backup.clone()),
+                    timeline: TimelineWish::Number(timeline),
+                    ..request.clone()
+                };
+                let mut chosen = self.choose(&request).await?;
+                let (target, reasons) = (&request.target, &mut chosen.choice.reasons);
+                if let Some(reason) = reasons.first_mut() {
+                    *reason = format!("Backup {backup} is the last that ends before {target}.");
+                }
+                Ok(chosen)
+            }
+            Err(error) if error.is_unknown() => Err(refusal.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Chooses, and passes over damaged backups while that leads to the same end: along the same
     /// timeline, to a target that is no backup's own end.
     ///

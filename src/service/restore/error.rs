@@ -10,6 +10,7 @@ use crate::domain::backup::BackupId;
 use crate::domain::recovery::{Refusal, Target};
 use crate::domain::timeline::TimelineId;
 use crate::fault::{self, Fault, Kind};
+use crate::service::targets::resolve::ResolveError;
 use crate::store::ObjectKey;
 use crate::store::error::StoreError;
 
@@ -22,6 +23,9 @@ pub enum RestoreError {
     /// No backup reaches the target, or more than one might.
     #[error(transparent)]
     Choice(#[from] Refusal),
+    /// Recovery would not get to the target, as far as the log tells.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
     /// The backup is not of a kind that can be restored here.
     #[error("backup {backup} cannot be restored: {reason}")]
     Unsupported {
@@ -230,7 +234,9 @@ impl RestoreError {
     pub(crate) fn is_gap(&self) -> bool {
         matches!(
             self,
-            Self::TargetWalMissing { .. } | Self::TargetAfterArchive { .. }
+            Self::TargetWalMissing { .. }
+                | Self::TargetAfterArchive { .. }
+                | Self::Resolve(ResolveError::Unreachable(_))
         )
     }
 
@@ -253,6 +259,7 @@ impl Fault for RestoreError {
         match self {
             Self::Repository(source) => source.kind(),
             Self::Choice(source) => source.kind(),
+            Self::Resolve(source) => source.kind(),
             Self::Fetch { source, .. } => source.kind(),
             Self::NoOtherBackup { damage, .. } => damage.kind(),
             Self::Unsupported { .. } => Kind::Unsupported,
@@ -281,6 +288,7 @@ impl Fault for RestoreError {
         match self {
             Self::Repository(source) => source.hint(),
             Self::Choice(source) => source.hint(),
+            Self::Resolve(source) => source.hint(),
             Self::Fetch { source, .. } => source.hint(),
             Self::LinkedAway { .. } => {
                 "Take a new backup with `cellarman backup create`, which follows such links, or choose \

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::barman::backup_info::BackupInfo;
 use crate::barman::repository::Repository;
 use crate::domain::backup::{Backup, BackupId};
+use crate::domain::log::reach::{Reach, StopPoint};
 use crate::domain::recovery::Target;
 use crate::domain::timeline::{KnownTimelines, TimelineId};
 use crate::fault;
@@ -33,6 +34,8 @@ pub struct RestorePlan {
     pub target: Target,
     /// Whether the target itself is replayed.
     pub is_inclusive: bool,
+    /// The record at which recovery stops, where the target has one and the log was looked at.
+    pub stop: Option<StopPoint>,
     /// Along which timeline.
     pub timeline: TimelineId,
     /// What PostgreSQL is told of it.
@@ -85,7 +88,7 @@ pub async fn plan(
         backups: &backups,
         timelines: &timelines,
     };
-    let mut chosen = known.choose(&request.recovery).await?;
+    let mut chosen = known.choose_by_log(&request.recovery).await?;
     warnings.append(&mut chosen.warnings);
     let way = Way {
         repository,
@@ -94,12 +97,10 @@ pub async fn plan(
         timeline: chosen.choice.timeline,
         timelines: &timelines,
     };
-    match (
-        way.check(&request.recovery.target).await,
-        chosen.instead_of.take(),
-    ) {
+    let reach = match (way.reach_of(request).await, chosen.instead_of.take()) {
         (Err(error), _) if request.accepts_gap && error.is_gap() => {
             warnings.push(format!("Accepted as asked: {error}."));
+            None
         }
         // It does not lead to the same end after all.
         (Err(error), Some(damage)) if error.is_gap() => {
@@ -109,13 +110,18 @@ pub async fn plan(
                 gap: Box::new(error),
             });
         }
-        (warning, _) => warnings.extend(warning?),
-    }
+        (reached, _) => {
+            let (reach, mut told) = reached?;
+            warnings.append(&mut told);
+            reach
+        }
+    };
     let places = Places::decide(request, &chosen.backup, &chosen.info)?;
     let space = space::check(&places, &chosen.archives, &chosen.backup, &mut warnings)?;
     let target = &request.recovery.target;
     warnings.extend(source::warning(target, &places, &chosen.info));
     let found = Found {
+        reach,
         warnings,
         places,
         space,
@@ -147,18 +153,31 @@ async fn known_timelines(
 }
 
 struct Found {
+    reach: Option<Reach>,
     warnings: Vec<String>,
     places: Places,
     space: Vec<SpaceCheck>,
 }
 
 fn assemble(request: &RestoreRequest, chosen: Chosen, found: Found) -> RestorePlan {
-    let choice = chosen.choice;
+    let mut choice = chosen.choice;
+    let (mut target, mut is_inclusive) =
+        (request.recovery.target.clone(), request.recovery.inclusive);
+    let stop = match found.reach {
+        Some(Reach::AsAsked(point)) => Some(point),
+        Some(Reach::UpTo { lsn, reason }) => {
+            (target, is_inclusive) = (Target::Lsn(lsn), false);
+            choice.reasons.push(reason);
+            None
+        }
+        None => None,
+    };
     // Any number but 1 must have its history file in the archive.
     let is_number = choice.has_history || choice.timeline == TimelineId::FIRST;
     RestorePlan {
-        target: request.recovery.target.clone(),
-        is_inclusive: request.recovery.inclusive,
+        target,
+        is_inclusive,
+        stop,
         timeline: choice.timeline,
         timeline_word: if is_number {
             TimelineWord::Number(choice.timeline)

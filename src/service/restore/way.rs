@@ -13,13 +13,17 @@ use futures::TryStreamExt;
 use crate::barman::repository::Repository;
 use crate::barman::repository::wal_listing::WalScope;
 use crate::domain::backup::{Backup, BackupStatus};
+use crate::domain::log::reach::{self, Reach};
 use crate::domain::lsn::Lsn;
 use crate::domain::recovery::Target;
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
 use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
 use crate::domain::wal_file::WalFileName;
+use crate::fault::chain;
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::needed_wal::{MISSING_NAMED_MAX, has_up_to, holder, missing};
+use crate::service::restore::request::{Configuration, RestoreRequest};
+use crate::service::targets::resolve;
 use crate::store::ObjectKey;
 
 /// How far the clocks of a server and of its store may be apart without a target being misjudged.
@@ -48,7 +52,7 @@ pub(crate) struct Way<'a> {
 
 /// What the archive holds of a way.
 #[derive(Debug, Default)]
-struct Reach {
+struct Extent {
     /// When the newest file was put of those that come before a gap.
     newest_put: Option<DateTime<Utc>>,
     gap: Option<Gap>,
@@ -71,6 +75,40 @@ struct Span {
 }
 
 impl Way<'_> {
+    /// Where in the log recovery stops, and what the user should know.
+    ///
+    /// # Errors
+    /// Where recovery would certainly not reach its target. Where the index lacks what would tell,
+    /// that is judged by the names of files alone.
+    pub(crate) async fn reach_of(
+        &self,
+        request: &RestoreRequest,
+    ) -> Result<(Option<Reach>, Vec<String>), RestoreError> {
+        let line = self.line();
+        let may_reword = request.configuration == Configuration::Written;
+        let recovery = &request.recovery;
+        let reach = resolve::reach(self.repository, self.backup, (&line, may_reword), recovery);
+        match reach.await {
+            Ok(None) => {
+                let warning = self.check(&recovery.target).await?;
+                Ok((None, Vec::from_iter(warning)))
+            }
+            Ok(Some(reach)) => {
+                let remark = match &reach {
+                    Reach::AsAsked(point) => reach::remark(point),
+                    Reach::UpTo { .. } => None,
+                };
+                Ok((Some(reach), Vec::from_iter(remark)))
+            }
+            Err(error) if error.is_unknown() => {
+                let warning = self.check(&recovery.target).await?;
+                let unsure = format!("Where recovery stops is not known: {}.", chain(&error));
+                Ok((None, [unsure].into_iter().chain(warning).collect()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Sees how far the archive reaches on the way to `target`. Returns what the user should know.
     ///
     /// # Errors
@@ -83,24 +121,24 @@ impl Way<'_> {
             Target::Time(time) => {
                 // What was put later says nothing any more.
                 let until = time.to_utc().checked_add_signed(CLOCKS_APART_MAX);
-                let reach = self.reach(until).await?;
-                self.judge(target, &reach)
+                let extent = self.extent(until).await?;
+                self.judge(target, &extent)
             }
             Target::Latest | Target::Xid(_) | Target::Name(_) => {
-                let reach = self.reach(None).await?;
-                self.judge(target, &reach)
+                let extent = self.extent(None).await?;
+                self.judge(target, &extent)
             }
         }
     }
 
-    /// What the reach of the archive means for a target.
-    fn judge(&self, target: &Target, reach: &Reach) -> Result<Option<String>, RestoreError> {
+    /// What the extent of the archive means for a target.
+    fn judge(&self, target: &Target, extent: &Extent) -> Result<Option<String>, RestoreError> {
         // What is in a file of the log was written before the file was put.
-        let behind = reach.newest_put.filter(|put| match target {
+        let behind = extent.newest_put.filter(|put| match target {
             Target::Time(time) => time.signed_duration_since(*put) > CLOCKS_APART_MAX,
             _ => false,
         });
-        match (target, &reach.gap, behind) {
+        match (target, &extent.gap, behind) {
             (Target::Latest, Some(gap), _) if !gap.is_at_end => {
                 Err(behind_gap(target, &gap.missing))
             }
@@ -189,13 +227,13 @@ impl Way<'_> {
     }
 
     /// Walks along the line, file by file, to its end or until a file was put later than `until`.
-    async fn reach(&self, until: Option<DateTime<Utc>>) -> Result<Reach, RestoreError> {
+    async fn extent(&self, until: Option<DateTime<Utc>>) -> Result<Extent, RestoreError> {
         let line = self.line();
         let mut walk = Walk {
             way: self,
             line: &line,
             expected: self.begin(),
-            reach: Reach::default(),
+            extent: Extent::default(),
         };
         for span in spans(&line, self.begin(), self.backup.segment_size) {
             let is_over = walk.along(&span, until).await?;
@@ -203,7 +241,7 @@ impl Way<'_> {
                 break;
             }
         }
-        Ok(walk.reach)
+        Ok(walk.extent)
     }
 }
 
@@ -213,7 +251,7 @@ struct Walk<'a> {
     line: &'a TimelineHistory,
     /// The first segment that was not seen.
     expected: SegmentNumber,
-    reach: Reach,
+    extent: Extent,
 }
 
 impl Walk<'_> {
@@ -270,7 +308,7 @@ impl Walk<'_> {
 
     /// Takes note of when a file was put. Returns whether one was put later than `until`.
     fn meet_put(&mut self, put_at: DateTime<Utc>, until: Option<DateTime<Utc>>) -> bool {
-        let newest = self.reach.newest_put.get_or_insert(put_at);
+        let newest = self.extent.newest_put.get_or_insert(put_at);
         *newest = put_at.max(*newest);
         until.is_some_and(|until| *newest > until)
     }
@@ -284,7 +322,7 @@ impl Walk<'_> {
             && span.begin <= begin
             && behind.to_u64() - begin.to_u64() < SENT_AHEAD_MAX
             && !self.has_backup_behind(span.timeline, begin);
-        let gap = self.reach.gap.get_or_insert_with(|| Gap {
+        let gap = self.extent.gap.get_or_insert_with(|| Gap {
             missing: successors(Some(begin), |number| number.next())
                 .take_while(|number| *number < behind)
                 .take(MISSING_NAMED_MAX)

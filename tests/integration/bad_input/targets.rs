@@ -126,23 +126,32 @@ fn a_target_that_never_was_ends_the_recovery_short_of_it() {
     workload.advance(20);
     workload.stop();
     primary.archive_now();
-    // Where that can be told beforehand, it is.
-    let late = ["--target-time", "2099-01-01 00:00:00"];
-    for (options, words) in [
-        (&["--target-lsn", "FF/0"], ["FF/0", "lacks"]),
+    for (name, target, words) in [
         (
-            &late,
-            ["2099-01-01", "lies after all that the archive holds"],
+            "position",
+            ["--target-lsn", "FF/0"],
+            ["FF/0", "behind the end of the archive"],
+        ),
+        (
+            "late",
+            ["--target-time", "2099-01-01 00:00:00"],
+            ["2099-01-01", "after the last transaction in the archive"],
+        ),
+        (
+            "point",
+            ["--target-name", "never-made"],
+            ["never-made", "nowhere in the log"],
+        ),
+        (
+            "transaction",
+            ["--target-xid", "999999"],
+            ["999999", "nowhere in the log"],
         ),
     ] {
-        refuse(&world, options, Kind::Refused, &words);
-    }
-    let late = [&late[..], &["--accept-gap"]].concat();
-    for (name, options) in [
-        ("point", &["--target-name", "never-made"][..]),
-        ("late", &late),
-    ] {
-        let restored = world.restore(name, options);
+        refuse(&world, &target, Kind::Refused, &words);
+        // And the refusal is right.
+        let forced = [&target[..], &["--accept-gap"]].concat();
+        let restored = world.restore(name, &forced);
         assert_stops_short(&restored);
     }
 }
@@ -190,8 +199,16 @@ fn a_target_behind_a_gap_is_not_reached_and_nothing_passes_for_it() {
         Kind::Refused,
         &[&gap, "lacks"],
     );
-    // A name does not tell: the server finds out, and does not pass for recovered.
-    let restored = world.restore("named", &["--target-name", "never-made"]);
+    // As is one that is nowhere before it. The server finds out, and does not pass for recovered.
+    let nowhere = ["--target-name", "never-made"];
+    refuse(
+        &world,
+        &nowhere,
+        Kind::Refused,
+        &[&gap, "lacks", "never-made"],
+    );
+    let forced = [&nowhere[..], &["--accept-gap"]].concat();
+    let restored = world.restore("named", &forced);
     assert_stops_short(&restored);
     // What lies before the gap is reached.
     let before = world.restore("before", &["--target-immediate"]);

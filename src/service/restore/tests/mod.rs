@@ -24,6 +24,7 @@ use crate::codec::{Codec, Compression};
 use crate::domain::backup::BackupId;
 use crate::domain::recovery::{Request, Target, TimelineWish};
 use crate::fault::{Fault as _, Kind};
+use crate::pgfile::wal::page::SEGMENT_HEADER_BYTES;
 use crate::service::restore::directories::Footprint;
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::members::MARKER;
@@ -31,6 +32,7 @@ use crate::service::restore::plan::{RestorePlan, plan};
 use crate::service::restore::request::{Configuration, RestoreRequest, TablespaceMapping};
 use crate::service::restore::run::{Restored, run};
 use crate::service::restore::settings::{RestoreCommand, TargetAction};
+use crate::service::wal_fixture::{SegmentBuilder, segment_name};
 use crate::store::error::StoreErrorKind;
 use crate::store::faulty::{Call, Fault, FaultyStore, Trouble};
 use crate::store::memory::MemoryStore;
@@ -132,7 +134,7 @@ impl Bed {
                 .repository
                 .layout
                 .wal(&segment.parse().unwrap(), Codec::None);
-            bed.put(&key, b"wal").await;
+            bed.put(&key, &wal()).await;
         }
         bed
     }
@@ -162,7 +164,7 @@ impl Bed {
                 .repository
                 .layout
                 .wal(&name.parse().unwrap(), Codec::None);
-            self.put(&key, b"wal").await;
+            self.put(&key, &wal()).await;
         }
     }
 
@@ -314,4 +316,11 @@ fn notes(restored: &Restored) -> Vec<&str> {
 
 fn id() -> BackupId {
     ID.parse().unwrap()
+}
+
+/// The beginning of a segment of a server that this release does not know: what it says cannot be
+/// read, and plans go by the names of files.
+fn wal() -> Vec<u8> {
+    let builder = SegmentBuilder::new(segment_name(1, 1), 1);
+    builder.magic(0xD2FF).bytes()[..SEGMENT_HEADER_BYTES].to_vec()
 }

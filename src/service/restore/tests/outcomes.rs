@@ -331,7 +331,7 @@ async fn the_log_of_a_backup_may_change_its_timeline() {
     let error = bed.plan().await.unwrap_err();
     assert!(error.to_string().contains("000000020000000000000004"));
     let segment = "000000020000000000000004".parse().unwrap();
-    bed.put(&bed.repository.layout.wal(&segment, Codec::None), b"wal")
+    bed.put(&bed.repository.layout.wal(&segment, Codec::None), &wal())
         .await;
     let wal = bed.plan().await.unwrap().wal;
     assert_eq!(wal.begin.to_string(), "000000010000000000000003");

@@ -34,9 +34,12 @@ async fn plan_for(bed: &Bed, target: Target) -> Result<RestorePlan, RestoreError
     plan(&bed.repository, &request).await
 }
 
-/// What the user is told of the way, if that leads to the target.
+/// What the user is told of the way, if that leads to the target, besides that the log of this
+/// server cannot be read.
 async fn told(bed: &Bed, target: Target) -> Result<String, RestoreError> {
-    Ok(plan_for(bed, target).await?.warnings.join("\n"))
+    let mut warnings = plan_for(bed, target).await?.warnings;
+    warnings.retain(|warning| !warning.starts_with("Where recovery stops is not known"));
+    Ok(warnings.join("\n"))
 }
 
 async fn check_refused(bed: &Bed, target: Target, missing: &str) {

@@ -1,0 +1,264 @@
+//! The segments of a line that the archive holds, from one listing.
+//!
+//! Where the line left a timeline in the middle of a segment, the later timeline's file holds all
+//! of that segment, and PostgreSQL asks for it first: `XLogFileReadAnyTLI`,
+//! src/backend/access/transam/xlogrecovery.c. Memory grows with the number of gaps, not of segments.
+//! Not here: what is in them.
+
+use std::pin::pin;
+
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
+
+use crate::barman::repository::wal_listing::{StoredWal, WalScope};
+use crate::barman::repository::{Repository, RepositoryError};
+use crate::codec::Codec;
+use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
+use crate::domain::timeline::{TimelineHistory, TimelineId};
+use crate::domain::wal_file::WalFileName;
+use crate::store::ObjectKey;
+
+/// The files of a line from some segment on.
+#[derive(Debug, Clone)]
+pub struct LineFiles {
+    line: TimelineHistory,
+    size: SegmentSize,
+    begin: SegmentNumber,
+    /// In order, none empty, none overlapping.
+    runs: Vec<Run>,
+    /// When the newest of them was put, by the store's clock.
+    newest_put: Option<DateTime<Utc>>,
+}
+
+/// Segments without one missing, all stored alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    first: SegmentNumber,
+    last: SegmentNumber,
+    held: Held,
+}
+
+/// A segment's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineFile {
+    /// The segment, on the timeline whose file it is.
+    pub segment: SegmentName,
+    /// How it is compressed.
+    pub codec: Codec,
+    /// Whether it is an unfinished one, as a failover leaves it.
+    pub is_partial: bool,
+}
+
+impl LineFile {
+    /// The file's name.
+    pub fn name(&self) -> WalFileName {
+        if self.is_partial {
+            WalFileName::Partial(self.segment)
+        } else {
+            WalFileName::Segment(self.segment)
+        }
+    }
+}
+
+/// How segments are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    timeline: TimelineId,
+    codec: Codec,
+    is_partial: bool,
+}
+
+impl LineFiles {
+    /// Lists the line from `begin` on: one request for each 1,000 files.
+    pub async fn list(
+        repository: &Repository,
+        line: &TimelineHistory,
+        (begin, size): (SegmentNumber, SegmentSize),
+    ) -> Result<Self, RepositoryError> {
+        let mut files = Self {
+            line: line.clone(),
+            size,
+            begin,
+            runs: Vec::new(),
+            newest_put: None,
+        };
+        let ancestors = line.ancestors().iter();
+        let mut spans: Vec<(TimelineId, Option<SegmentNumber>)> = ancestors
+            .map(|left| {
+                let last = SegmentNumber::ending_at(left.switched_at, size);
+                (left.timeline, Some(last))
+            })
+            .collect();
+        spans.push((line.timeline(), None));
+        let mut from = begin;
+        for (timeline, last) in spans {
+            if last.is_none_or(|last| from <= last) {
+                files.list_span(repository, timeline, (from, last)).await?;
+                from = last.unwrap_or(from);
+            }
+        }
+        Ok(files)
+    }
+
+    async fn list_span(
+        &mut self,
+        repository: &Repository,
+        timeline: TimelineId,
+        (from, last): (SegmentNumber, Option<SegmentNumber>),
+    ) -> Result<(), RepositoryError> {
+        let Some(first) = SegmentName::new(timeline, from, self.size) else {
+            return Ok(());
+        };
+        // The folder's own name sorts before all that is in it.
+        let after = ObjectKey::new(repository.layout.wal_folder(first));
+        let scope = WalScope::Timeline(timeline);
+        let mut pages = pin!(repository.wal_objects(scope, Some(&after)));
+        while let Some(page) = pages.try_next().await? {
+            for file in page.files {
+                let Some(number) = file.name.segment().and_then(|name| name.number(self.size))
+                else {
+                    continue;
+                };
+                if last.is_some_and(|last| number > last) {
+                    return Ok(());
+                }
+                if number >= from {
+                    self.take(timeline, number, &file);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of a file. Those of one timeline come in order.
+    fn take(&mut self, timeline: TimelineId, number: SegmentNumber, file: &StoredWal) {
+        let is_partial = match file.name {
+            WalFileName::Segment(_) => false,
+            WalFileName::Partial(_) => true,
+            WalFileName::BackupHistory(..) | WalFileName::TimelineHistory(_) => return,
+        };
+        let newest = self.newest_put.get_or_insert(file.modified);
+        *newest = file.modified.max(*newest);
+        let held = Held {
+            timeline,
+            codec: file.codec,
+            is_partial,
+        };
+        if let Some(run) = self.runs.last_mut() {
+            if run.last.next() == Some(number) && run.held == held {
+                run.last = number;
+                return;
+            }
+            if run.last == number {
+                // Of one timeline the whole file counts, and of two the later one's.
+                let is_better =
+                    run.held.timeline != timeline || (run.held.is_partial && !is_partial);
+                if !is_better {
+                    return;
+                }
+                self.drop_last();
+                return self.take(timeline, number, file);
+            }
+        }
+        self.runs.push(Run {
+            first: number,
+            last: number,
+            held,
+        });
+    }
+
+    fn drop_last(&mut self) {
+        if let Some(run) = self.runs.last_mut() {
+            match run.last.previous() {
+                Some(previous) if run.first < run.last => run.last = previous,
+                _ => drop(self.runs.pop()),
+            }
+        }
+    }
+
+    /// The line.
+    pub fn line(&self) -> &TimelineHistory {
+        &self.line
+    }
+
+    /// The size of its segments.
+    pub fn size(&self) -> SegmentSize {
+        self.size
+    }
+
+    /// When the newest file was put, by the store's clock.
+    pub fn newest_put(&self) -> Option<DateTime<Utc>> {
+        self.newest_put
+    }
+
+    /// The file of a segment; `None` when it is not there.
+    pub fn file(&self, number: SegmentNumber) -> Option<LineFile> {
+        let index = self.runs.partition_point(|run| run.last < number);
+        let run = self.runs.get(index).filter(|run| run.first <= number)?;
+        let Held {
+            timeline,
+            codec,
+            is_partial,
+        } = run.held;
+        let segment = SegmentName::new(timeline, number, self.size)?;
+        Some(LineFile {
+            segment,
+            codec,
+            is_partial,
+        })
+    }
+
+    /// The last segment up to which none is missing, from `from` on; `None` when that is missing.
+    pub fn last_without_gap(&self, from: SegmentNumber) -> Option<SegmentNumber> {
+        let index = self.runs.partition_point(|run| run.last < from);
+        let mut last: Option<SegmentNumber> = None;
+        for run in &self.runs[index..] {
+            let is_next = match last {
+                None => run.first <= from,
+                Some(last) => SegmentNumber::next(last) == Some(run.first),
+            };
+            if !is_next {
+                break;
+            }
+            last = Some(run.last);
+        }
+        last
+    }
+
+    /// The gaps from the beginning on that have something behind them: first and last missing.
+    pub fn gaps(&self) -> Vec<(SegmentNumber, SegmentNumber)> {
+        let mut gaps = Vec::new();
+        let mut expected = self.begin;
+        for run in &self.runs {
+            if run.first > expected
+                && let Some(last) = run.first.previous()
+            {
+                gaps.push((expected, last));
+            }
+            expected = run.last.next().unwrap_or(SegmentNumber::MAX);
+        }
+        gaps
+    }
+
+    /// The last segment that is there.
+    pub fn last(&self) -> Option<SegmentNumber> {
+        self.runs.last().map(|run| run.last)
+    }
+
+    /// How many segments are there.
+    pub fn count(&self) -> u64 {
+        let lengths = self.runs.iter();
+        lengths
+            .map(|run| run.last.to_u64() - run.first.to_u64() + 1)
+            .sum()
+    }
+
+    /// What a segment that is missing would be called.
+    pub fn name(&self, number: SegmentNumber) -> Option<SegmentName> {
+        let end = number.next().and_then(|next| next.start(self.size));
+        let mut ancestors = self.line.ancestors().iter();
+        let whole = ancestors.find(|left| end.is_some_and(|end| end <= left.switched_at));
+        let timeline = whole.map_or(self.line.timeline(), |left| left.timeline);
+        SegmentName::new(timeline, number, self.size)
+    }
+}

@@ -1,0 +1,340 @@
+//! The first record of a line at which recovery stops, found through the index.
+//!
+//! The names of index objects narrow the search to one of them, that to one segment, and the
+//! segment is read. Segments that are not in the index are read themselves, up to a number. Not
+//! here: which backup gets there (`resolve`).
+
+use std::cmp::Reverse;
+use std::iter::successors;
+
+use tracing::warn;
+
+use crate::barman::repository::wal_index::IndexError;
+use crate::barman::repository::{Repository, RepositoryError};
+use crate::domain::log::outline::Outline;
+use crate::domain::log::reach::{Located, LogEnd, StopPoint};
+use crate::domain::log::stop::Stop;
+use crate::domain::log::summary::SegmentSummary;
+use crate::domain::lsn::Lsn;
+use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
+use crate::domain::timeline::TimelineHistory;
+use crate::fault::{Fault, Kind, chain};
+use crate::pgfile::wal::reader::Carry;
+use crate::pgfile::wal::stop::SegmentEnd;
+use crate::service::targets::line_files::{LineFile, LineFiles};
+use crate::service::targets::scan::{self, ScanError, Scanned, Source};
+
+/// How many segments are read because the index lacks them: what an archiver has not indexed yet.
+const READ_MAX: u64 = 16;
+
+/// The log of a line from a segment on: its files, and what the index tells of them.
+pub struct Log<'a> {
+    repository: &'a Repository,
+    files: LineFiles,
+    /// In the order of the log.
+    outlines: Vec<Outline>,
+    begin: SegmentNumber,
+}
+
+/// Why it cannot be told where recovery stops.
+#[derive(Debug, thiserror::Error)]
+pub enum LocateError {
+    /// The archive cannot be looked at.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// A segment cannot be read.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// Too much of the log is not in the index.
+    #[error("{count} segments from {first} on are not in the index")]
+    NotIndexed {
+        /// The first of them.
+        first: SegmentName,
+        /// How many.
+        count: u64,
+    },
+}
+
+impl Fault for LocateError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Repository(error) => error.kind(),
+            Self::Scan(error) => error.kind(),
+            Self::NotIndexed { .. } => Kind::NotFound,
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::NotIndexed { .. } => "Run `cellarman index build`, which makes it.".to_owned(),
+            _ => self.kind().hint().to_owned(),
+        }
+    }
+}
+
+/// A search under way.
+struct Walk {
+    from: Lsn,
+    stop: Stop,
+    end: LogEnd,
+    /// What the segment that was read last has left, and the one that it is for.
+    carry: Option<(SegmentNumber, Carry)>,
+    may_read: u64,
+    /// Summaries of the object that was fetched last.
+    fetched: Option<(Outline, Vec<SegmentSummary>)>,
+}
+
+/// One step's outcome.
+enum Step {
+    Stop(StopPoint),
+    /// The log cannot be read beyond.
+    End,
+    GoOn,
+}
+
+impl<'a> Log<'a> {
+    /// The log of `line` from `begin` on. One request for each 1,000 segments, and for each 1,000
+    /// index objects.
+    pub async fn open(
+        repository: &'a Repository,
+        line: &TimelineHistory,
+        (begin, size): (SegmentNumber, SegmentSize),
+    ) -> Result<Self, RepositoryError> {
+        let files = LineFiles::list(repository, line, (begin, size)).await?;
+        let mut outlines = Vec::new();
+        let timelines = line.ancestors().iter().map(|left| left.timeline);
+        for timeline in timelines.chain([line.timeline()]) {
+            outlines.extend(repository.index_outlines(Some(timeline), None).await?);
+        }
+        Ok(Self {
+            repository,
+            files,
+            outlines,
+            begin,
+        })
+    }
+
+    /// The files of the line.
+    pub fn files(&self) -> &LineFiles {
+        &self.files
+    }
+
+    /// The first record from `from` on at which recovery stops.
+    pub async fn locate(&self, from: Lsn, stop: &Stop) -> Result<Located, LocateError> {
+        let size = self.files.size();
+        let begin = SegmentNumber::holding(from, size).max(self.begin);
+        let mut walk = Walk {
+            from,
+            stop: stop.clone(),
+            end: LogEnd::default(),
+            carry: None,
+            may_read: READ_MAX,
+            fetched: None,
+        };
+        let Some(last) = self.files.last_without_gap(begin) else {
+            walk.end.gap = self.gap_at(begin);
+            return Ok(Located::Nowhere(walk.end));
+        };
+        // A position tells where it is.
+        let mut next = match stop {
+            Stop::Lsn { lsn, .. } => SegmentNumber::holding(*lsn, size).clamp(begin, last),
+            _ => begin,
+        };
+        loop {
+            let (outcome, behind) = self.step(&mut walk, next, last).await?;
+            match outcome {
+                Step::Stop(point) => return Ok(Located::At(point)),
+                Step::End => return Ok(Located::Nowhere(walk.end)),
+                Step::GoOn => {}
+            }
+            match behind.next() {
+                Some(number) if behind < last => next = number,
+                _ => break,
+            }
+        }
+        walk.end.gap = last.next().and_then(|behind| self.gap_at(behind));
+        Ok(Located::Nowhere(walk.end))
+    }
+
+    /// The summaries in index objects that `may` be of interest, of so many objects. What cannot
+    /// be had is left out.
+    pub(crate) async fn summaries(
+        &self,
+        count_max: usize,
+        may: impl Fn(&Outline) -> bool,
+    ) -> Vec<SegmentSummary> {
+        let mut segments = Vec::new();
+        for outline in self
+            .outlines
+            .iter()
+            .filter(|outline| may(outline))
+            .take(count_max)
+        {
+            match self.repository.index_object(outline).await {
+                Ok(object) => segments.extend(object.segments),
+                Err(error) => tell(&error),
+            }
+        }
+        segments
+    }
+
+    /// Deals with `number` and perhaps some behind it, and says which was the last.
+    async fn step(
+        &self,
+        walk: &mut Walk,
+        number: SegmentNumber,
+        last: SegmentNumber,
+    ) -> Result<(Step, SegmentNumber), LocateError> {
+        let is_position = matches!(walk.stop, Stop::Lsn { .. });
+        let Some((outline, until)) = self.indexed(number).filter(|_| !is_position) else {
+            return Ok((self.read(walk, number).await?, number));
+        };
+        let until = until.min(last);
+        // Where the log ends, the last summaries tell what came last.
+        let is_end = until == last;
+        if !outline.may_stop(&walk.stop) && !is_end {
+            if outline.ends.is_some() {
+                walk.end = LogEnd::default();
+            }
+            return Ok((Step::GoOn, until));
+        }
+        let Some(summary) = self.summary(walk, outline, number).await else {
+            return Ok((self.read(walk, number).await?, number));
+        };
+        if summary.may_stop(&walk.stop) || !summary.is_whole {
+            return Ok((self.read(walk, number).await?, number));
+        }
+        note_summary(&mut walk.end, &summary);
+        Ok((Step::GoOn, number))
+    }
+
+    /// The best index object with this segment, and its last segment.
+    fn indexed(&self, number: SegmentNumber) -> Option<(&Outline, SegmentNumber)> {
+        let file = self.files.file(number).filter(|file| !file.is_partial)?;
+        let size = self.files.size();
+        let timeline = file.segment.timeline();
+        let outlines = self.outlines.iter();
+        let of_timeline = outlines.filter(|outline| outline.first.timeline() == timeline);
+        let covering = of_timeline.filter_map(|outline| {
+            let numbers = outline.numbers(size)?;
+            numbers
+                .contains(&number)
+                .then_some((outline, *numbers.end()))
+        });
+        // Of two, the one that knows more.
+        covering.min_by_key(|(outline, end)| (outline.unread_records, Reverse(*end)))
+    }
+
+    /// The summary of a segment; `None` where the object is of no use.
+    async fn summary(
+        &self,
+        walk: &mut Walk,
+        outline: &Outline,
+        number: SegmentNumber,
+    ) -> Option<SegmentSummary> {
+        if walk.fetched.as_ref().is_none_or(|(o, _)| o != outline) {
+            let object = match self.repository.index_object(outline).await {
+                Ok(object) => object.segments,
+                Err(error) => {
+                    tell(&error);
+                    Vec::new()
+                }
+            };
+            walk.fetched = Some((outline.clone(), object));
+        }
+        let (_, segments) = walk.fetched.as_ref()?;
+        let size = self.files.size();
+        let mut segments = segments.iter();
+        segments
+            .find(|segment| segment.name.number(size) == Some(number))
+            .cloned()
+    }
+
+    /// Reads a segment itself.
+    async fn read(&self, walk: &mut Walk, number: SegmentNumber) -> Result<Step, LocateError> {
+        let Some(file) = self.files.file(number) else {
+            return Ok(Step::End);
+        };
+        if walk.may_read == 0 {
+            return Err(LocateError::NotIndexed {
+                first: file.segment,
+                count: self.not_indexed_from(number),
+            });
+        }
+        walk.may_read -= 1;
+        let carry = walk.carry.take().filter(|(wanted, _)| *wanted == number);
+        let carry = carry.map(|(_, carry)| carry);
+        let is_first = carry.is_none();
+        let mut scanned = self.scan(walk, file, carry).await?;
+        let before = number.previous().and_then(|before| self.files.file(before));
+        if let Some(before) = before.filter(|_| is_first && scanned.head_skipped_bytes > 0) {
+            // The record at its head may be the one, and is known with the segment before it.
+            let carry = self.scan(walk, before, None).await?.carry;
+            scanned = self.scan(walk, file, carry).await?;
+        }
+        if let Some((record, side)) = scanned.stop {
+            let segment = file.segment;
+            return Ok(Step::Stop(StopPoint {
+                record,
+                side,
+                segment,
+            }));
+        }
+        note_scanned(&mut walk.end, &scanned);
+        walk.carry = number.next().zip(scanned.carry);
+        match scanned.end {
+            SegmentEnd::Whole => Ok(Step::GoOn),
+            SegmentEnd::Ends(_) => Ok(Step::End),
+            SegmentEnd::Broken(stop) => {
+                walk.end.broken = Some((file.segment, stop.to_string()));
+                Ok(Step::End)
+            }
+        }
+    }
+
+    async fn scan(
+        &self,
+        walk: &Walk,
+        file: LineFile,
+        carry: Option<Carry>,
+    ) -> Result<Scanned, ScanError> {
+        let source = Source {
+            name: file.name(),
+            codec: file.codec,
+            carry,
+        };
+        scan::scan(self.repository, source, walk.from, Some(walk.stop.clone())).await
+    }
+
+    fn gap_at(&self, number: SegmentNumber) -> Option<(SegmentName, SegmentName)> {
+        let gaps = self.files.gaps();
+        let (first, last) = gaps.into_iter().find(|(first, _)| *first == number)?;
+        Some((self.files.name(first)?, self.files.name(last)?))
+    }
+
+    /// How many segments without a gap from `number` on are not in the index.
+    fn not_indexed_from(&self, number: SegmentNumber) -> u64 {
+        let there = |number: &SegmentNumber| self.files.file(*number).is_some();
+        let numbers = successors(Some(number), |number| number.next()).take_while(there);
+        let count = numbers.filter(|number| self.indexed(*number).is_none());
+        u64::try_from(count.count()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Takes note of a segment without a stop, the next one of the log.
+fn note_summary(end: &mut LogEnd, segment: &SegmentSummary) {
+    let points = segment.restore_points.iter().map(|p| (p.lsn, p.time));
+    let checkpoints = segment.checkpoints.iter().map(|c| (c.lsn, c.time));
+    end.note(segment.last_end, points.chain(checkpoints));
+    end.last_record_end = segment.last_record_end.or(end.last_record_end);
+}
+
+fn note_scanned(end: &mut LogEnd, segment: &Scanned) {
+    end.note(segment.last_end, segment.times.iter().copied());
+    end.last_record_end = segment.last_record_end.or(end.last_record_end);
+}
+
+/// An index object that is of no use is told, and the log read in its place.
+fn tell(error: &IndexError) {
+    warn!(error = chain(error), "passing over an index object");
+}

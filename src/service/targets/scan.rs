@@ -1,0 +1,195 @@
+//! One segment of the archive read record by record, up to where recovery stops.
+//!
+//! Not here: which segments are worth reading (`locate`).
+
+use std::io::{self, Read};
+
+use chrono::{DateTime, Utc};
+
+use crate::barman::repository::Repository;
+use crate::codec::Codec;
+use crate::codec::decompress::decompressor;
+use crate::domain::log::stop::{Side, Stop, StopRecord, TransactionEnd, What};
+use crate::domain::lsn::Lsn;
+use crate::domain::wal_file::WalFileName;
+use crate::fault::{Fault, Kind};
+use crate::pgfile::wal::reader::{Bodies, Carry, Event, ReaderError, ReaderOptions, SegmentReader};
+use crate::pgfile::wal::resource_manager::ResourceManager;
+use crate::pgfile::wal::stop::SegmentEnd;
+use crate::pgfile::wal::summary::stop_record;
+use crate::service::object_read::{self, ReadError};
+use crate::store::ObjectKey;
+use crate::store::error::StoreError;
+
+/// How much is read at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// A segment to read.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// The file.
+    pub(crate) name: WalFileName,
+    /// How it is stored.
+    pub(crate) codec: Codec,
+    /// What the segment before it has left.
+    pub(crate) carry: Option<Carry>,
+}
+
+/// What a segment holds, up to the first stop.
+#[derive(Debug, Clone)]
+pub(crate) struct Scanned {
+    /// Where recovery stops, if it does.
+    pub(crate) stop: Option<(StopRecord, Side)>,
+    /// The last end of a transaction that was met, with the first byte of its record.
+    pub(crate) last_end: Option<(Lsn, TransactionEnd)>,
+    /// The times that checkpoints and restore points tell, with the first bytes of their records.
+    pub(crate) times: Vec<(Lsn, DateTime<Utc>)>,
+    /// The end of the last record that was met.
+    pub(crate) last_record_end: Option<Lsn>,
+    /// How many bytes at the beginning belong to a record whose own beginning was not seen.
+    pub(crate) head_skipped_bytes: u64,
+    /// How the segment ends; where it was left at a stop, nothing is said of the rest.
+    pub(crate) end: SegmentEnd,
+    /// What the next segment needs.
+    pub(crate) carry: Option<Carry>,
+}
+
+/// A segment that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The store did not give it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It cannot be decompressed.
+    #[error("cannot read {key}")]
+    Damaged {
+        /// Its key.
+        key: ObjectKey,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no WAL that is known here.
+    #[error("cannot read the WAL in {key}")]
+    Wal {
+        /// Its key.
+        key: ObjectKey,
+        /// Why.
+        source: ReaderError,
+    },
+}
+
+impl Fault for ScanError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Damaged { .. } => Kind::Corrupt,
+            Self::Wal { source, .. } => source.kind(),
+        }
+    }
+}
+
+struct Met {
+    from: Lsn,
+    wanted: Option<Stop>,
+    stop: Option<(StopRecord, Side)>,
+    last_end: Option<(Lsn, TransactionEnd)>,
+    times: Vec<(Lsn, DateTime<Utc>)>,
+    last_record_end: Option<Lsn>,
+}
+
+impl Met {
+    fn take(&mut self, event: Event<'_>) {
+        let Event::Record(record) = event else { return };
+        if self.stop.is_some() || record.begin < self.from {
+            return;
+        }
+        let is_position = matches!(self.wanted, Some(Stop::Lsn { .. }));
+        // Most records are none that anything but a position stops at.
+        let may_matter = matches!(
+            record.manager,
+            ResourceManager::TRANSACTION | ResourceManager::XLOG
+        );
+        if may_matter || is_position {
+            let record = stop_record(&record);
+            if let Some(side) = self.wanted.as_ref().and_then(|stop| stop.side(&record)) {
+                self.stop = Some((record, side));
+                return;
+            }
+            match record.what {
+                What::TransactionEnd(end) => self.last_end = Some((record.begin, end)),
+                What::RestorePoint { time, .. } | What::Checkpoint { time } => {
+                    self.times.push((record.begin, time));
+                }
+                What::Other => {}
+            }
+        }
+        self.last_record_end = Some(record.end);
+    }
+}
+
+/// Reads a segment, of which records before `from` do not count, up to `stop`.
+pub(crate) async fn scan(
+    repository: &Repository,
+    source: Source,
+    from: Lsn,
+    stop: Option<Stop>,
+) -> Result<Scanned, ScanError> {
+    let key = repository.layout.wal(&source.name, source.codec);
+    let body = repository.store.get(&key, None).await?;
+    let codec = source.codec;
+    let read = object_read::read(body, move |reader| {
+        let mut input = decompressor(reader, codec)?;
+        Ok(walk(&mut input, source.carry, (from, stop)))
+    });
+    let damaged = |source| ScanError::Damaged {
+        key: key.clone(),
+        source,
+    };
+    match read.await {
+        Ok(Ok(Ok(scanned))) => Ok(scanned),
+        Ok(Ok(Err(source))) => Err(ScanError::Wal { key, source }),
+        Ok(Err(source)) | Err(ReadError::Work(source)) => Err(damaged(source)),
+        Err(ReadError::Store(error)) => Err(error.into()),
+    }
+}
+
+fn walk(
+    input: &mut impl Read,
+    carry: Option<Carry>,
+    (from, wanted): (Lsn, Option<Stop>),
+) -> io::Result<Result<Scanned, ReaderError>> {
+    let options = ReaderOptions {
+        check_crc: true,
+        bodies: Bodies::OfRecovery,
+    };
+    let mut reader = SegmentReader::new(options, carry);
+    let mut met = Met {
+        from,
+        wanted,
+        stop: None,
+        last_end: None,
+        times: Vec::new(),
+        last_record_end: None,
+    };
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while met.stop.is_none() {
+        let count = match input.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if let Err(error) = reader.push(&chunk[..count], |event| met.take(event)) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(reader.finish().map(|finished| Scanned {
+        stop: met.stop,
+        last_end: met.last_end,
+        times: met.times,
+        last_record_end: met.last_record_end,
+        head_skipped_bytes: finished.head_skipped_bytes,
+        end: finished.end,
+        carry: finished.carry,
+    }))
+}
