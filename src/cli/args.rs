@@ -17,6 +17,7 @@ use crate::cli::backup::BackupCommand;
 use crate::cli::check::CheckArguments;
 use crate::cli::expire::ExpireArguments;
 use crate::cli::restore::RestoreArguments;
+use crate::cli::targets::TargetsArguments;
 use crate::cli::wal::WalCommand;
 use crate::config::Source;
 use crate::fault::{Fault, Kind};
@@ -85,6 +86,8 @@ pub enum Command {
     Backup(BackupCommand),
     /// Restore a cluster to the end of its archive or to a point in time
     Restore(RestoreArguments),
+    /// Show what can be gone back to, or how recovery would get to a time, transaction, position or name
+    Targets(TargetsArguments),
     /// Delete the backups and the WAL that the retention policy no longer wants
     Expire(ExpireArguments),
     /// Test the store, the credentials, the server and the archive, with a hint for each failing point

@@ -19,6 +19,8 @@ pub mod progress;
 pub mod report;
 pub mod restore;
 mod restore_report;
+pub mod targets;
+mod targets_report;
 pub mod text;
 pub mod wal;
 
@@ -98,6 +100,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, AnyFault>
         Command::Wal(command) => wal::run(command, &context).await,
         Command::Backup(command) => backup::run(command, &context).await,
         Command::Restore(command) => restore::run(command, &context).await,
+        Command::Targets(command) => targets::run(command, &context).await,
         Command::Expire(command) => expire::run(command, &context).await,
         Command::Check(command) => check::run(command, &context).await,
         Command::Completions { .. } => Ok(ExitCode::SUCCESS),

@@ -6,6 +6,7 @@ use chrono::Utc;
 use serde::Serialize;
 
 use crate::cli::output::Output;
+use crate::cli::targets_report::{StopDocument, stop_words};
 use crate::cli::{Context, text};
 use crate::domain::recovery::Target;
 use crate::service::restore::directories::DirectoryState;
@@ -21,13 +22,9 @@ pub(crate) struct Outcome {
 }
 
 /// The target in words, with its zone where it is a time.
-fn target_words(plan: &RestorePlan) -> String {
-    let side = if plan.is_inclusive {
-        "included"
-    } else {
-        "excluded"
-    };
-    match &plan.target {
+pub(crate) fn target_words(target: &Target, is_inclusive: bool) -> String {
+    let side = if is_inclusive { "included" } else { "excluded" };
+    match target {
         Target::Latest => "the end of the archive".to_owned(),
         Target::Immediate => "the moment the backup is consistent".to_owned(),
         Target::Time(time) => {
@@ -70,10 +67,15 @@ fn choice_lines(plan: &RestorePlan) -> Vec<Line> {
         ),
         (
             "target",
-            format!("{}, then {}", target_words(plan), plan.action.as_str()),
+            format!(
+                "{}, then {}",
+                target_words(&plan.target, plan.is_inclusive),
+                plan.action.as_str()
+            ),
         ),
         ("timeline", plan.timeline.to_string()),
     ];
+    lines.extend(plan.stop.as_ref().map(|stop| ("stops", stop_words(stop))));
     lines.extend(
         plan.reasons
             .iter()
@@ -215,7 +217,7 @@ pub(crate) fn print_outcome(context: &Context, plan: &RestorePlan, outcome: &Out
     output.line(format!("Next: pg_ctl -D {} start", shell_word(&pgdata)));
     output.line(format!(
         "It recovers to {}, then: {}.",
-        target_words(plan),
+        target_words(&plan.target, plan.is_inclusive),
         plan.action.as_str()
     ));
 }
@@ -234,6 +236,7 @@ struct PlanDocument<'a> {
     pgdata: String,
     clears_unfinished_restore: bool,
     target: TargetDocument,
+    stop: Option<StopDocument>,
     timeline: u32,
     target_action: &'static str,
     reasons: &'a [String],
@@ -249,8 +252,9 @@ struct PlanDocument<'a> {
     jobs: usize,
 }
 
+/// The target, for programs.
 #[derive(Serialize)]
-struct TargetDocument {
+pub(crate) struct TargetDocument {
     kind: &'static str,
     value: Option<String>,
     inclusive: bool,
@@ -318,7 +322,8 @@ fn plan_document(plan: &RestorePlan) -> PlanDocument<'_> {
         server_version: plan.backup.version,
         pgdata: plan.pgdata.display().to_string(),
         clears_unfinished_restore: plan.pgdata_state == DirectoryState::Unfinished,
-        target: target_document(plan),
+        target: target_document(&plan.target, plan.is_inclusive),
+        stop: plan.stop.as_ref().map(StopDocument::of),
         timeline: plan.timeline.to_u32(),
         target_action: plan.action.as_str(),
         reasons: &plan.reasons,
@@ -362,8 +367,9 @@ fn plan_document(plan: &RestorePlan) -> PlanDocument<'_> {
     }
 }
 
-fn target_document(plan: &RestorePlan) -> TargetDocument {
-    let (kind, value) = match &plan.target {
+/// The target, for programs.
+pub(crate) fn target_document(target: &Target, is_inclusive: bool) -> TargetDocument {
+    let (kind, value) = match target {
         Target::Latest => ("latest", None),
         Target::Immediate => ("immediate", None),
         Target::Time(time) => ("time", Some(time.with_timezone(&Utc).to_rfc3339())),
@@ -374,6 +380,6 @@ fn target_document(plan: &RestorePlan) -> TargetDocument {
     TargetDocument {
         kind,
         value,
-        inclusive: plan.is_inclusive,
+        inclusive: is_inclusive,
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Not here: reading the log's bytes (`pgfile::wal`), and keeping what was read (`service::wal_index`).
 
+pub mod chart;
 pub mod outline;
 pub mod reach;
 pub mod stop;

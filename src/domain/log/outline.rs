@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::log::stop::Stop;
+use crate::domain::log::stop::{Stop, TransactionEnd};
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
 
 /// What segments that follow one another tell together.
@@ -56,6 +56,18 @@ pub struct OutlineError {
 }
 
 impl Ends {
+    /// One end alone.
+    pub fn of(end: &TransactionEnd) -> Self {
+        Self {
+            commits: u64::from(end.is_commit),
+            aborts: u64::from(!end.is_commit),
+            earliest: end.time,
+            latest: end.time,
+            oldest_xid: end.xid,
+            newest_xid: end.xid,
+        }
+    }
+
     /// These and others together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

@@ -42,10 +42,22 @@ pub struct LogEnd {
     /// The newest time that the log tells behind that transaction, with the record that tells it:
     /// up to then no other transaction ended.
     pub quiet_until: Option<(Lsn, DateTime<Utc>)>,
+    /// The names of restore points on the way, some of them.
+    pub names: Vec<Vec<u8>>,
     /// The segments that are missing where it ends, when there are others behind them.
     pub gap: Option<(SegmentName, SegmentName)>,
     /// The segment in which the log cannot be read on, and the reason.
     pub broken: Option<(SegmentName, String)>,
+}
+
+impl Located {
+    /// Where the log ends; nothing of that where recovery stops before.
+    pub fn end(self) -> LogEnd {
+        match self {
+            Self::Nowhere(end) => end,
+            Self::At(_) => LogEnd::default(),
+        }
+    }
 }
 
 /// A backup from which recovery is to begin.

@@ -110,6 +110,14 @@ impl Stop {
         }
     }
 
+    /// What no record stops at: for a look at all of the log.
+    pub fn never() -> Self {
+        Self::Time {
+            time: DateTime::<Utc>::MAX_UTC,
+            is_inclusive: true,
+        }
+    }
+
     /// Whether recovery stops at this record, and on which side of it.
     pub fn side(&self, record: &StopRecord) -> Option<Side> {
         match (self, &record.what) {

@@ -153,20 +153,13 @@ impl Gathered {
 
     fn take_end(&mut self, lsn: Lsn, end: &End<'_>, is_commit: bool) {
         let (xid, time) = (end.xid, end.time);
-        let one = Ends {
-            commits: u64::from(is_commit),
-            aborts: u64::from(!is_commit),
-            earliest: time,
-            latest: time,
-            oldest_xid: xid,
-            newest_xid: xid,
-        };
-        self.ends = Some(self.ends.map_or(one, |ends| ends.and(one)));
         let last = TransactionEnd {
             xid,
             time,
             is_commit,
         };
+        let one = Ends::of(&last);
+        self.ends = Some(self.ends.map_or(one, |ends| ends.and(one)));
         self.last_end = Some((lsn, last));
         // A transaction that only ends what others prepared, or wrote nothing, has no id.
         if xid != 0 {

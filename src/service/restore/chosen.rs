@@ -27,12 +27,18 @@ pub(crate) struct Known<'a> {
 }
 
 /// A backup that was looked at, and can be restored.
-pub(crate) struct Chosen {
-    pub(crate) choice: Choice,
-    pub(crate) backup: Backup,
-    pub(crate) info: BackupInfo,
-    pub(crate) archives: Vec<PlannedArchive>,
-    pub(crate) wal: WalRange,
+#[derive(Debug)]
+pub struct Chosen {
+    /// The choice, with its reasons.
+    pub choice: Choice,
+    /// The backup.
+    pub backup: Backup,
+    /// Its record, with the text of its `backup_label`.
+    pub info: BackupInfo,
+    /// What is fetched of it.
+    pub archives: Vec<PlannedArchive>,
+    /// The segments without which it never becomes consistent; all are in the archive.
+    pub wal: WalRange,
     /// What is odd about it, and each damaged backup that was passed over.
     pub(crate) warnings: Vec<String>,
     /// What is wrong with the backup in whose place it was taken.

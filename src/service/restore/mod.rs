@@ -4,7 +4,7 @@
 //! Not here: choosing (`domain::recovery`), and fetching WAL, which the restored server asks for.
 
 pub mod archives;
-mod chosen;
+pub mod chosen;
 mod configuration;
 pub mod directories;
 mod disk_file;
@@ -18,6 +18,7 @@ pub mod needed_wal;
 mod owners;
 pub mod places;
 pub mod plan;
+pub mod recovery_plan;
 pub mod request;
 pub mod run;
 pub mod settings;

@@ -22,7 +22,7 @@ use crate::domain::wal_file::WalFileName;
 use crate::fault::chain;
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::needed_wal::{MISSING_NAMED_MAX, has_up_to, holder, missing};
-use crate::service::restore::request::{Configuration, RestoreRequest};
+use crate::service::restore::recovery_plan::RecoveryRequest;
 use crate::service::targets::resolve;
 use crate::store::ObjectKey;
 
@@ -82,12 +82,11 @@ impl Way<'_> {
     /// that is judged by the names of files alone.
     pub(crate) async fn reach_of(
         &self,
-        request: &RestoreRequest,
+        request: &RecoveryRequest<'_>,
     ) -> Result<(Option<Reach>, Vec<String>), RestoreError> {
-        let line = self.line();
-        let may_reword = request.configuration == Configuration::Written;
-        let recovery = &request.recovery;
-        let reach = resolve::reach(self.repository, self.backup, (&line, may_reword), recovery);
+        let (line, recovery) = (self.line(), request.recovery);
+        let asked = (&line, request.may_reword);
+        let reach = resolve::reach(self.repository, self.backup, asked, recovery);
         match reach.await {
             Ok(None) => {
                 let warning = self.check(&recovery.target).await?;

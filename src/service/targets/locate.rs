@@ -9,12 +9,11 @@ use std::iter::successors;
 
 use tracing::warn;
 
-use crate::barman::repository::wal_index::IndexError;
 use crate::barman::repository::{Repository, RepositoryError};
 use crate::domain::log::outline::Outline;
 use crate::domain::log::reach::{Located, LogEnd, StopPoint};
 use crate::domain::log::stop::Stop;
-use crate::domain::log::summary::SegmentSummary;
+use crate::domain::log::summary::{RestorePoint, SegmentSummary};
 use crate::domain::lsn::Lsn;
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
 use crate::domain::timeline::TimelineHistory;
@@ -25,7 +24,10 @@ use crate::service::targets::line_files::{LineFile, LineFiles};
 use crate::service::targets::scan::{self, ScanError, Scanned, Source};
 
 /// How many segments are read because the index lacks them: what an archiver has not indexed yet.
-const READ_MAX: u64 = 16;
+pub(super) const READ_MAX: u64 = 16;
+
+/// How many names of restore points are kept, to tell those that are near to the one asked for.
+const NAMES_MAX: usize = 200;
 
 /// The log of a line from a segment on: its files, and what the index tells of them.
 pub struct Log<'a> {
@@ -164,18 +166,52 @@ impl<'a> Log<'a> {
         may: impl Fn(&Outline) -> bool,
     ) -> Vec<SegmentSummary> {
         let mut segments = Vec::new();
-        for outline in self
-            .outlines
-            .iter()
-            .filter(|outline| may(outline))
-            .take(count_max)
-        {
-            match self.repository.index_object(outline).await {
-                Ok(object) => segments.extend(object.segments),
-                Err(error) => tell(&error),
-            }
+        let outlines = self.outlines.iter().filter(|outline| may(outline));
+        for outline in outlines.take(count_max) {
+            segments.append(&mut self.object(outline).await);
         }
         segments
+    }
+
+    /// The summaries in an index object; none where it is of no use, which is told.
+    pub(super) async fn object(&self, outline: &Outline) -> Vec<SegmentSummary> {
+        match self.repository.index_object(outline).await {
+            Ok(object) => object.segments,
+            Err(error) => {
+                warn!(error = chain(&error), "passing over an index object");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The named points in an index object.
+    pub(super) async fn restore_points_of(&self, outline: &Outline) -> Vec<RestorePoint> {
+        let segments = self.object(outline).await.into_iter();
+        segments
+            .flat_map(|segment| segment.restore_points)
+            .collect()
+    }
+
+    /// The last index object with an end of a transaction.
+    pub(super) fn last_with_ends(&self) -> Option<&Outline> {
+        self.outlines
+            .iter()
+            .rev()
+            .find(|outline| outline.ends.is_some())
+    }
+
+    /// All that a segment holds from a position on; a record that began before it is not known.
+    pub(super) async fn scan_whole(
+        &self,
+        file: LineFile,
+        from: Lsn,
+    ) -> Result<Scanned, LocateError> {
+        let source = Source {
+            name: file.name(),
+            codec: file.codec,
+            carry: None,
+        };
+        Ok(scan::scan(self.repository, source, from, None).await?)
     }
 
     /// Deals with `number` and perhaps some behind it, and says which was the last.
@@ -209,7 +245,7 @@ impl<'a> Log<'a> {
     }
 
     /// The best index object with this segment, and its last segment.
-    fn indexed(&self, number: SegmentNumber) -> Option<(&Outline, SegmentNumber)> {
+    pub(super) fn indexed(&self, number: SegmentNumber) -> Option<(&Outline, SegmentNumber)> {
         let file = self.files.file(number).filter(|file| !file.is_partial)?;
         let size = self.files.size();
         let timeline = file.segment.timeline();
@@ -233,14 +269,7 @@ impl<'a> Log<'a> {
         number: SegmentNumber,
     ) -> Option<SegmentSummary> {
         if walk.fetched.as_ref().is_none_or(|(o, _)| o != outline) {
-            let object = match self.repository.index_object(outline).await {
-                Ok(object) => object.segments,
-                Err(error) => {
-                    tell(&error);
-                    Vec::new()
-                }
-            };
-            walk.fetched = Some((outline.clone(), object));
+            walk.fetched = Some((outline.clone(), self.object(outline).await));
         }
         let (_, segments) = walk.fetched.as_ref()?;
         let size = self.files.size();
@@ -326,15 +355,18 @@ fn note_summary(end: &mut LogEnd, segment: &SegmentSummary) {
     let points = segment.restore_points.iter().map(|p| (p.lsn, p.time));
     let checkpoints = segment.checkpoints.iter().map(|c| (c.lsn, c.time));
     end.note(segment.last_end, points.chain(checkpoints));
+    note_names(end, &segment.restore_points);
     end.last_record_end = segment.last_record_end.or(end.last_record_end);
 }
 
 fn note_scanned(end: &mut LogEnd, segment: &Scanned) {
     end.note(segment.last_end, segment.times.iter().copied());
+    note_names(end, &segment.restore_points);
     end.last_record_end = segment.last_record_end.or(end.last_record_end);
 }
 
-/// An index object that is of no use is told, and the log read in its place.
-fn tell(error: &IndexError) {
-    warn!(error = chain(error), "passing over an index object");
+fn note_names(end: &mut LogEnd, points: &[RestorePoint]) {
+    let room = NAMES_MAX.saturating_sub(end.names.len());
+    let names = points.iter().take(room);
+    end.names.extend(names.map(|point| point.name.clone()));
 }

@@ -7,3 +7,5 @@ pub mod locate;
 mod names;
 pub mod resolve;
 pub mod scan;
+pub mod survey;
+pub mod window;

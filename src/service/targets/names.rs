@@ -2,6 +2,8 @@
 //!
 //! Not here: finding those that are.
 
+use crate::domain::log::outline::Outline;
+use crate::domain::log::reach::LogEnd;
 use crate::domain::log::stop::Stop;
 use crate::service::targets::locate::Log;
 
@@ -12,11 +14,14 @@ const NAMED_MAX: usize = 5;
 const OBJECTS_MAX: usize = 16;
 
 /// What there is instead, as the end of a sentence, or nothing.
-pub(crate) async fn note(log: &Log<'_>, stop: &Stop) -> String {
+pub(crate) async fn note(log: &Log<'_>, stop: &Stop, end: &LogEnd) -> String {
     match stop {
         Stop::Name(name) => {
             let wanted = String::from_utf8_lossy(name);
-            let mut known: Vec<String> = Vec::new();
+            let on_the_way = end.names.iter();
+            let mut known: Vec<String> = on_the_way
+                .map(|name| String::from_utf8_lossy(name).into_owned())
+                .collect();
             for segment in log
                 .summaries(OBJECTS_MAX, |outline| outline.restore_points > 0)
                 .await
@@ -27,9 +32,7 @@ pub(crate) async fn note(log: &Log<'_>, stop: &Stop) -> String {
             nearest(&wanted, known)
         }
         Stop::Xid { xid, .. } => {
-            let may = |outline: &crate::domain::log::outline::Outline| {
-                outline.ends.is_some_and(|ends| ends.may_stop(stop))
-            };
+            let may = |outline: &Outline| outline.ends.is_some_and(|ends| ends.may_stop(stop));
             let mut segments = log.summaries(OBJECTS_MAX, may).await.into_iter();
             let is_sub = segments.any(|segment| segment.subtransactions.contains(*xid));
             if is_sub {

@@ -92,7 +92,7 @@ pub(crate) async fn reach(
     let log = open(repository, line, begin, backup).await?;
     let located = log.locate(begin, &stop).await?;
     let note = match &located {
-        Located::Nowhere(_) => names::note(&log, &stop).await,
+        Located::Nowhere(end) => names::note(&log, &stop, end).await,
         Located::At(_) => String::new(),
     };
     let start = Start {
@@ -151,7 +151,9 @@ pub(crate) async fn choose(
     }
     match &places[..] {
         [] => Err(match log.locate(begin, &stop).await? {
-            Located::Nowhere(_) => unknown_with(target, first, &names::note(&log, &stop).await),
+            Located::Nowhere(end) => {
+                unknown_with(target, first, &names::note(&log, &stop, &end).await)
+            }
             located @ Located::At(_) => {
                 let start = Start {
                     backup: &first.id,

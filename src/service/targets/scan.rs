@@ -9,7 +9,9 @@ use chrono::{DateTime, Utc};
 use crate::barman::repository::Repository;
 use crate::codec::Codec;
 use crate::codec::decompress::decompressor;
+use crate::domain::log::outline::Ends;
 use crate::domain::log::stop::{Side, Stop, StopRecord, TransactionEnd, What};
+use crate::domain::log::summary::RestorePoint;
 use crate::domain::lsn::Lsn;
 use crate::domain::wal_file::WalFileName;
 use crate::fault::{Fault, Kind};
@@ -44,6 +46,10 @@ pub(crate) struct Scanned {
     pub(crate) last_end: Option<(Lsn, TransactionEnd)>,
     /// The times that checkpoints and restore points tell, with the first bytes of their records.
     pub(crate) times: Vec<(Lsn, DateTime<Utc>)>,
+    /// All ends of transactions together.
+    pub(crate) ends: Option<Ends>,
+    /// The named points.
+    pub(crate) restore_points: Vec<RestorePoint>,
     /// The end of the last record that was met.
     pub(crate) last_record_end: Option<Lsn>,
     /// How many bytes at the beginning belong to a record whose own beginning was not seen.
@@ -93,11 +99,26 @@ struct Met {
     wanted: Option<Stop>,
     stop: Option<(StopRecord, Side)>,
     last_end: Option<(Lsn, TransactionEnd)>,
+    ends: Option<Ends>,
     times: Vec<(Lsn, DateTime<Utc>)>,
+    restore_points: Vec<RestorePoint>,
     last_record_end: Option<Lsn>,
 }
 
 impl Met {
+    fn new(from: Lsn, wanted: Option<Stop>) -> Self {
+        Self {
+            from,
+            wanted,
+            stop: None,
+            last_end: None,
+            ends: None,
+            times: Vec::new(),
+            restore_points: Vec::new(),
+            last_record_end: None,
+        }
+    }
+
     fn take(&mut self, event: Event<'_>) {
         let Event::Record(record) = event else { return };
         if self.stop.is_some() || record.begin < self.from {
@@ -115,15 +136,26 @@ impl Met {
                 self.stop = Some((record, side));
                 return;
             }
-            match record.what {
-                What::TransactionEnd(end) => self.last_end = Some((record.begin, end)),
-                What::RestorePoint { time, .. } | What::Checkpoint { time } => {
-                    self.times.push((record.begin, time));
-                }
-                What::Other => {}
-            }
+            self.note(record);
         }
         self.last_record_end = Some(record.end);
+    }
+
+    fn note(&mut self, record: StopRecord) {
+        let lsn = record.begin;
+        match record.what {
+            What::TransactionEnd(end) => {
+                self.last_end = Some((lsn, end));
+                let one = Ends::of(&end);
+                self.ends = Some(self.ends.map_or(one, |ends| ends.and(one)));
+            }
+            What::RestorePoint { name, time } => {
+                self.times.push((lsn, time));
+                self.restore_points.push(RestorePoint { lsn, time, name });
+            }
+            What::Checkpoint { time } => self.times.push((lsn, time)),
+            What::Other => {}
+        }
     }
 }
 
@@ -163,14 +195,7 @@ fn walk(
         bodies: Bodies::OfRecovery,
     };
     let mut reader = SegmentReader::new(options, carry);
-    let mut met = Met {
-        from,
-        wanted,
-        stop: None,
-        last_end: None,
-        times: Vec::new(),
-        last_record_end: None,
-    };
+    let mut met = Met::new(from, wanted);
     let mut chunk = vec![0; CHUNK_BYTES];
     while met.stop.is_none() {
         let count = match input.read(&mut chunk) {
@@ -186,7 +211,9 @@ fn walk(
     Ok(reader.finish().map(|finished| Scanned {
         stop: met.stop,
         last_end: met.last_end,
+        ends: met.ends,
         times: met.times,
+        restore_points: met.restore_points,
         last_record_end: met.last_record_end,
         head_skipped_bytes: finished.head_skipped_bytes,
         end: finished.end,

@@ -1,0 +1,130 @@
+//! How recovery gets from a backup to its target: a value, with its reasons, whoever is to recover.
+//!
+//! Not here: where the restored files go (`plan`), choosing among backups (`chosen`).
+
+use crate::barman::repository::Repository;
+use crate::domain::backup::Backup;
+use crate::domain::log::reach::{Reach, StopPoint};
+use crate::domain::recovery::{Request, Target};
+use crate::domain::timeline::KnownTimelines;
+use crate::fault;
+use crate::service::restore::chosen::{Chosen, Known};
+use crate::service::restore::error::RestoreError;
+use crate::service::restore::way::Way;
+
+/// What is asked of a recovery.
+#[derive(Debug, Clone, Copy)]
+pub struct RecoveryRequest<'a> {
+    /// How far, along which timeline, from which backup.
+    pub recovery: &'a Request,
+    /// Whether to begin although recovery does not get to its target.
+    pub accepts_gap: bool,
+    /// Whether PostgreSQL can be given another target than was asked for.
+    pub may_reword: bool,
+}
+
+/// How recovery gets to its target.
+#[derive(Debug)]
+pub struct RecoveryPlan {
+    /// The backup and the timeline, with the reasons for them.
+    pub chosen: Chosen,
+    /// What PostgreSQL is to be told: what was asked for, or what comes to the same.
+    pub target: Target,
+    /// Whether the target itself is replayed.
+    pub is_inclusive: bool,
+    /// The record at which recovery stops, where the target has one and the log was looked at.
+    pub stop: Option<StopPoint>,
+    /// What is odd without being in the way.
+    pub warnings: Vec<String>,
+}
+
+/// Decides how recovery gets to its target. Reads the store and changes nothing.
+///
+/// # Errors
+/// Where it does not get there, as far as the archive tells.
+pub async fn plan(
+    repository: &Repository,
+    request: &RecoveryRequest<'_>,
+) -> Result<RecoveryPlan, RestoreError> {
+    let catalog = repository.list_backups().await?;
+    let (timelines, mut warnings) = known_timelines(repository).await?;
+    warnings.extend(catalog.unreadable.iter().map(|unreadable| {
+        let (id, reason) = (&unreadable.id, &unreadable.reason);
+        format!("Backup {id} could not be considered, because its record cannot be read: {reason}.")
+    }));
+    let entries = catalog.backups.into_iter();
+    let backups: Vec<Backup> = entries.map(|entry| entry.backup).collect();
+    let known = Known {
+        repository,
+        backups: &backups,
+        timelines: &timelines,
+    };
+    let mut chosen = known.choose_by_log(request.recovery).await?;
+    warnings.append(&mut chosen.warnings);
+    let way = Way {
+        repository,
+        backup: &chosen.backup,
+        backups: &backups,
+        timeline: chosen.choice.timeline,
+        timelines: &timelines,
+    };
+    let reach = match (way.reach_of(request).await, chosen.instead_of.take()) {
+        (Err(error), _) if request.accepts_gap && error.is_gap() => {
+            warnings.push(format!("Accepted as asked: {error}."));
+            None
+        }
+        // It does not lead to the same end after all.
+        (Err(error), Some(damage)) if error.is_gap() => {
+            return Err(RestoreError::NoOtherBackup {
+                damage: Box::new(damage),
+                other: chosen.backup.id,
+                gap: Box::new(error),
+            });
+        }
+        (reached, _) => {
+            let (reach, mut told) = reached?;
+            warnings.append(&mut told);
+            reach
+        }
+    };
+    let target = request.recovery.target.clone();
+    let mut plan = RecoveryPlan {
+        chosen,
+        target,
+        is_inclusive: request.recovery.inclusive,
+        stop: None,
+        warnings,
+    };
+    match reach {
+        Some(Reach::AsAsked(point)) => plan.stop = Some(point),
+        Some(Reach::UpTo { lsn, reason }) => {
+            (plan.target, plan.is_inclusive) = (Target::Lsn(lsn), false);
+            plan.chosen.choice.reasons.push(reason);
+        }
+        None => {}
+    }
+    Ok(plan)
+}
+
+/// What the archive tells of its timelines, with a warning for each history that makes no sense.
+async fn known_timelines(
+    repository: &Repository,
+) -> Result<(KnownTimelines, Vec<String>), RestoreError> {
+    let histories = repository.read_histories().await?;
+    let unreadable = histories.unreadable.iter();
+    let warnings = unreadable
+        .clone()
+        .map(|history| {
+            let (timeline, key) = (history.timeline, &history.key);
+            let reason = fault::chain(&history.error);
+            format!(
+                "Timeline {timeline} could not be considered, because its history {key} cannot be read: {reason}."
+            )
+        })
+        .collect();
+    let timelines = KnownTimelines {
+        unreadable: unreadable.map(|history| history.timeline).collect(),
+        histories: histories.read,
+    };
+    Ok((timelines, warnings))
+}

@@ -1,0 +1,101 @@
+//! A line as a whole: how far it reaches, its gaps, its restore points, when transactions ended.
+//!
+//! By the names of index objects, and of those with restore points their contents; what is not in
+//! the index is read, up to a number of segments. Not here: one target (`resolve`).
+
+use crate::domain::log::outline::Ends;
+use crate::domain::log::reach::LogEnd;
+use crate::domain::log::stop::{Stop, TransactionEnd};
+use crate::domain::log::summary::RestorePoint;
+use crate::domain::lsn::Lsn;
+use crate::domain::segment::{SegmentName, SegmentNumber};
+use crate::service::targets::locate::{LocateError, Log, READ_MAX};
+
+/// How many index objects are fetched for the restore points in them.
+const OBJECTS_MAX: usize = 200;
+
+/// What a line tells from a position on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// The ends of transactions by stretch, in the order of the log.
+    pub stretches: Vec<Ends>,
+    /// The named points, in the order of the log; only the first of them where there are many.
+    pub restore_points: Vec<RestorePoint>,
+    /// Where it ends.
+    pub end: LogEnd,
+    /// The segments that are missing with others behind them: the first and the last of each gap.
+    pub gaps: Vec<(SegmentName, SegmentName)>,
+    /// How many segments there are.
+    pub segments: u64,
+    /// How many of them are not in the index and were not read.
+    pub unknown_segments: u64,
+}
+
+impl Log<'_> {
+    /// Surveys the line from a position on, up to the first gap, and lists all gaps.
+    pub async fn survey(&self, from: Lsn) -> Result<Survey, LocateError> {
+        let files = self.files();
+        let named = |(first, last): (SegmentNumber, SegmentNumber)| {
+            Some((files.name(first)?, files.name(last)?))
+        };
+        let mut survey = Survey {
+            gaps: files.gaps().into_iter().filter_map(named).collect(),
+            segments: files.count(),
+            ..Survey::default()
+        };
+        let begin = SegmentNumber::holding(from, files.size());
+        let Some(last) = files.last_without_gap(begin) else {
+            return Ok(survey);
+        };
+        let mut objects = 0;
+        let mut may_read = READ_MAX;
+        let mut next = Some(begin).filter(|begin| *begin <= last);
+        while let Some(number) = next {
+            let mut done = number;
+            if let Some((outline, until)) = self.indexed(number) {
+                done = until.min(last);
+                survey.stretches.extend(outline.ends);
+                if outline.restore_points > 0 && objects < OBJECTS_MAX {
+                    objects += 1;
+                    let points = self.restore_points_of(outline).await;
+                    let behind = points.into_iter().filter(|point| point.lsn >= from);
+                    survey.restore_points.extend(behind);
+                }
+            } else if may_read > 0
+                && let Some(file) = files.file(number)
+            {
+                may_read -= 1;
+                let scanned = self.scan_whole(file, from).await?;
+                survey.stretches.extend(scanned.ends);
+                survey.restore_points.extend(scanned.restore_points);
+            } else {
+                survey.unknown_segments += 1;
+            }
+            next = done.next().filter(|next| *next <= last);
+        }
+        survey.end = self.end_from(from).await?;
+        Ok(survey)
+    }
+
+    /// Where the log ends, from a position on.
+    async fn end_from(&self, from: Lsn) -> Result<LogEnd, LocateError> {
+        let mut end = match self.locate(from, &Stop::never()).await {
+            Ok(located) => located.end(),
+            Err(LocateError::NotIndexed { .. }) => LogEnd::default(),
+            Err(error) => return Err(error),
+        };
+        if end.last_end.is_none() {
+            end.last_end = self.last_end_indexed(from).await;
+        }
+        Ok(end)
+    }
+
+    /// The last end of a transaction that the index knows, from a position on.
+    async fn last_end_indexed(&self, from: Lsn) -> Option<(Lsn, TransactionEnd)> {
+        let outline = self.last_with_ends()?.clone();
+        let segments = self.object(&outline).await;
+        let ends = segments.iter().rev().filter_map(|segment| segment.last_end);
+        ends.filter(|(lsn, _)| *lsn >= from)
+            .max_by_key(|(lsn, _)| *lsn)
+    }
+}

@@ -1,0 +1,140 @@
+//! What can be gone back to, timeline by timeline.
+//!
+//! Not here: one target (`resolve`), and printing.
+
+use chrono::{DateTime, FixedOffset};
+
+use crate::barman::repository::{Repository, RepositoryError};
+use crate::domain::backup::{Backup, BackupId, BackupKind, BackupStatus};
+use crate::domain::lsn::Lsn;
+use crate::domain::segment::{SegmentName, SegmentNumber};
+use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
+use crate::fault::{Fault, Kind};
+use crate::service::targets::locate::{LocateError, Log};
+use crate::service::targets::survey::Survey;
+
+/// What can be recovered to along one timeline and its ancestors.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// The timeline, with where its line left its ancestors.
+    pub line: TimelineHistory,
+    /// The backups that recovery along it can begin at, the one that ends first in front.
+    pub backups: Vec<Begin>,
+    /// What the log tells, from the first of them on; empty where there is none.
+    pub survey: Survey,
+}
+
+/// A backup at which recovery can begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begin {
+    /// Its id.
+    pub id: BackupId,
+    /// Where it begins.
+    pub begin: Lsn,
+    /// Where it is consistent.
+    pub end: Lsn,
+    /// When.
+    pub end_time: Option<DateTime<FixedOffset>>,
+}
+
+/// Why the windows cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum WindowError {
+    /// The archive cannot be looked at.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The log cannot be looked at.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+}
+
+impl Fault for WindowError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Repository(error) => error.kind(),
+            Self::Locate(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Repository(error) => error.hint(),
+            Self::Locate(error) => error.hint(),
+        }
+    }
+}
+
+/// The windows of all timelines, oldest first.
+///
+/// The cluster is that of the newest backup: others that once had the name share no log with it.
+pub async fn windows(repository: &Repository) -> Result<Vec<Window>, WindowError> {
+    let entries = repository.list_backups().await?.backups.into_iter();
+    let all: Vec<Backup> = entries.map(|entry| entry.backup).collect();
+    let histories = repository.read_histories().await?;
+    let timelines = KnownTimelines {
+        unreadable: histories.unreadable.iter().map(|h| h.timeline).collect(),
+        histories: histories.read,
+    };
+    let is_usable =
+        |backup: &&Backup| backup.status == BackupStatus::Done && backup.kind == BackupKind::Full;
+    let usable: Vec<&Backup> = all.iter().filter(is_usable).collect();
+    let newest = usable
+        .iter()
+        .max_by_key(|backup| (backup.end_time, &backup.id));
+    let system_id = newest.and_then(|backup| backup.system_id);
+    let of_cluster = |backup: &&&Backup| backup.system_id == system_id;
+    let usable: Vec<&Backup> = usable.iter().filter(of_cluster).copied().collect();
+    let mut windows = Vec::new();
+    for line in lines(&usable, &timelines) {
+        windows.push(window(repository, line, &usable).await?);
+    }
+    Ok(windows)
+}
+
+/// The line of each timeline that a history or a backup tells of, oldest first.
+fn lines(backups: &[&Backup], timelines: &KnownTimelines) -> Vec<TimelineHistory> {
+    let mut lines = known_lines(&timelines.histories);
+    for timeline in backups.iter().filter_map(|backup| end_timeline(backup)) {
+        let root = || TimelineHistory::root(timeline);
+        lines.entry(timeline).or_insert_with(root);
+    }
+    lines.into_values().collect()
+}
+
+/// The timeline that a backup ended on: a standby may follow its primary while it is copied.
+fn end_timeline(backup: &Backup) -> Option<TimelineId> {
+    let of_wal = backup.end_wal.map(SegmentName::timeline);
+    of_wal.or(backup.timeline)
+}
+
+async fn window(
+    repository: &Repository,
+    line: TimelineHistory,
+    usable: &[&Backup],
+) -> Result<Window, WindowError> {
+    let on_line = usable.iter().filter_map(|backup| {
+        let begin = Begin {
+            id: backup.id.clone(),
+            begin: backup.begin_lsn?,
+            end: backup.end_lsn?,
+            end_time: backup.end_time,
+        };
+        let is_on = line.holds(end_timeline(backup)?, begin.end);
+        is_on.then_some((begin, backup.segment_size))
+    });
+    let mut backups: Vec<_> = on_line.collect();
+    backups.sort_by_key(|(begin, _)| begin.end);
+    let survey = match backups.first() {
+        None => Survey::default(),
+        Some((first, size)) => {
+            let begin = SegmentNumber::holding(first.begin, *size);
+            let log = Log::open(repository, &line, (begin, *size)).await?;
+            log.survey(first.begin).await?
+        }
+    };
+    Ok(Window {
+        line,
+        backups: backups.into_iter().map(|(begin, _)| begin).collect(),
+        survey,
+    })
+}
