@@ -22,6 +22,7 @@ mod harness;
 mod restore_truth;
 mod signature;
 mod stores;
+mod targets;
 mod timelines;
 mod tls;
 mod wal_records;
