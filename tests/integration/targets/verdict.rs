@@ -33,9 +33,11 @@ pub(crate) fn check(world: &World, history: &History, target: &Target, number: u
             let plan: Value = serde_json::from_str(&ended.stdout).expect("JSON");
             eprintln!("  plan: {} {}", plan["backup_id"], plan["stop"]);
             let is_known = !plan["stop"].is_null() || plan["target"]["kind"] == "lsn";
-            if target.kind != "immediate" && !is_known {
-                panic!("where recovery stops is not known: {}", ended.stdout);
-            }
+            assert!(
+                target.kind == "immediate" || is_known,
+                "where recovery stops is not known: {}",
+                ended.stdout
+            );
             arrives(world, history, (target, &plan), &name);
         }
         code => {
