@@ -23,6 +23,7 @@ pub mod targets;
 mod targets_report;
 pub mod text;
 pub mod wal;
+pub mod wal_gaps;
 
 use std::io::IsTerminal;
 use std::panic::AssertUnwindSafe;

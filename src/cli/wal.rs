@@ -10,7 +10,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tracing::{debug, warn};
 
-use crate::cli::Context;
+use crate::cli::wal_gaps::GapsArguments;
+use crate::cli::{Context, wal_gaps};
 use crate::codec::Compression;
 use crate::domain::wal_file::{WalFileName, WalFileNameError};
 use crate::fault::{AnyFault, Fault, Kind, chain};
@@ -36,6 +37,8 @@ pub enum WalCommand {
     /// Exits with 0 when the file is there, with 1 only when the store said that there is no such
     /// file, and above 125 otherwise, which PostgreSQL takes as fatal and not as the end of WAL.
     Restore(RestoreArguments),
+    /// List the segments that are missing on the way from the first backup on
+    Gaps(GapsArguments),
     /// Fetch WAL ahead of a server in recovery; `wal restore` starts it by itself
     #[command(hide = true)]
     Prefetch(PrefetchArguments),
@@ -125,6 +128,7 @@ pub async fn run(command: WalCommand, context: &Context) -> Result<ExitCode, Any
     match command {
         WalCommand::Archive(arguments) => archive(&arguments, context).await,
         WalCommand::Restore(arguments) => restore(&arguments, context).await,
+        WalCommand::Gaps(arguments) => wal_gaps::run(arguments, context).await,
         WalCommand::Prefetch(arguments) => {
             run_prefetch(&arguments, context).await;
             Ok(ExitCode::SUCCESS)

@@ -240,6 +240,13 @@ impl LineFiles {
         gaps
     }
 
+    /// The same by name.
+    pub fn named_gaps(&self) -> Vec<(SegmentName, SegmentName)> {
+        let gaps = self.gaps().into_iter();
+        gaps.filter_map(|(first, last)| Some((self.name(first)?, self.name(last)?)))
+            .collect()
+    }
+
     /// The last segment that is there.
     pub fn last(&self) -> Option<SegmentNumber> {
         self.runs.last().map(|run| run.last)

@@ -35,11 +35,8 @@ impl Log<'_> {
     /// Surveys the line from a position on, up to the first gap, and lists all gaps.
     pub async fn survey(&self, from: Lsn) -> Result<Survey, LocateError> {
         let files = self.files();
-        let named = |(first, last): (SegmentNumber, SegmentNumber)| {
-            Some((files.name(first)?, files.name(last)?))
-        };
         let mut survey = Survey {
-            gaps: files.gaps().into_iter().filter_map(named).collect(),
+            gaps: files.named_gaps(),
             segments: files.count(),
             ..Survey::default()
         };

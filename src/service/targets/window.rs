@@ -2,14 +2,17 @@
 //!
 //! Not here: one target (`resolve`), and printing.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, FixedOffset};
 
 use crate::barman::repository::{Repository, RepositoryError};
 use crate::domain::backup::{Backup, BackupId, BackupKind, BackupStatus};
 use crate::domain::lsn::Lsn;
-use crate::domain::segment::{SegmentName, SegmentNumber};
+use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
 use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
 use crate::fault::{Fault, Kind};
+use crate::service::targets::line_files::LineFiles;
 use crate::service::targets::locate::{LocateError, Log};
 use crate::service::targets::survey::Survey;
 
@@ -68,6 +71,33 @@ impl Fault for WindowError {
 ///
 /// The cluster is that of the newest backup: others that once had the name share no log with it.
 pub async fn windows(repository: &Repository) -> Result<Vec<Window>, WindowError> {
+    let mut windows = Vec::new();
+    for (line, backups) in begins(repository).await? {
+        windows.push(window(repository, line, backups).await?);
+    }
+    Ok(windows)
+}
+
+/// The segments that are missing on a line behind its first backup and have others behind them:
+/// the first and the last of each gap, once for all lines that share it.
+pub async fn gaps(repository: &Repository) -> Result<Vec<(SegmentName, SegmentName)>, WindowError> {
+    let mut gaps = BTreeSet::new();
+    for (line, backups) in begins(repository).await? {
+        let Some((first, size)) = backups.first() else {
+            continue;
+        };
+        let begin = SegmentNumber::holding(first.begin, *size);
+        let files = LineFiles::list(repository, &line, (begin, *size)).await?;
+        gaps.extend(files.named_gaps());
+    }
+    Ok(gaps.into_iter().collect())
+}
+
+/// Where recovery can begin, with the size of segments; the one that ends first in front.
+type Begins = Vec<(Begin, SegmentSize)>;
+
+/// Each line with the backups on it.
+async fn begins(repository: &Repository) -> Result<Vec<(TimelineHistory, Begins)>, WindowError> {
     let entries = repository.list_backups().await?.backups.into_iter();
     let all: Vec<Backup> = entries.map(|entry| entry.backup).collect();
     let histories = repository.read_histories().await?;
@@ -84,11 +114,8 @@ pub async fn windows(repository: &Repository) -> Result<Vec<Window>, WindowError
     let system_id = newest.and_then(|backup| backup.system_id);
     let of_cluster = |backup: &&&Backup| backup.system_id == system_id;
     let usable: Vec<&Backup> = usable.iter().filter(of_cluster).copied().collect();
-    let mut windows = Vec::new();
-    for line in lines(&usable, &timelines) {
-        windows.push(window(repository, line, &usable).await?);
-    }
-    Ok(windows)
+    let lines = lines(&usable, &timelines).into_iter();
+    Ok(lines.map(|line| begins_on(line, &usable)).collect())
 }
 
 /// The line of each timeline that a history or a backup tells of, oldest first.
@@ -107,11 +134,7 @@ fn end_timeline(backup: &Backup) -> Option<TimelineId> {
     of_wal.or(backup.timeline)
 }
 
-async fn window(
-    repository: &Repository,
-    line: TimelineHistory,
-    usable: &[&Backup],
-) -> Result<Window, WindowError> {
+fn begins_on(line: TimelineHistory, usable: &[&Backup]) -> (TimelineHistory, Begins) {
     let on_line = usable.iter().filter_map(|backup| {
         let begin = Begin {
             id: backup.id.clone(),
@@ -122,8 +145,16 @@ async fn window(
         let is_on = line.holds(end_timeline(backup)?, begin.end);
         is_on.then_some((begin, backup.segment_size))
     });
-    let mut backups: Vec<_> = on_line.collect();
-    backups.sort_by_key(|(begin, _)| begin.end);
+    let mut begins: Begins = on_line.collect();
+    begins.sort_by_key(|(begin, _)| begin.end);
+    (line, begins)
+}
+
+async fn window(
+    repository: &Repository,
+    line: TimelineHistory,
+    backups: Begins,
+) -> Result<Window, WindowError> {
     let survey = match backups.first() {
         None => Survey::default(),
         Some((first, size)) => {

@@ -199,6 +199,9 @@ fn a_target_behind_a_gap_is_not_reached_and_nothing_passes_for_it() {
         Kind::Refused,
         &[&gap, "lacks"],
     );
+    let listed = world.cellarman.run(&["wal", "gaps"]);
+    listed.exits_with(i32::from(Kind::Corrupt.exit_code()));
+    assert!(listed.stdout.contains(&gap), "{}", listed.describe());
     // As is one that is nowhere before it. The server finds out, and does not pass for recovered.
     let nowhere = ["--target-name", "never-made"];
     refuse(
@@ -221,6 +224,7 @@ fn a_target_behind_a_gap_is_not_reached_and_nothing_passes_for_it() {
     refuse(&world, &[], Kind::Refused, &[&needed, "lacks"]);
     bucket.put(key_of(&needed), kept);
     bucket.put(key_of(&gap), lost);
+    world.cellarman.run(&["wal", "gaps"]).ok();
     check_restored(&world, "mended", &["--target-lsn", &target], count);
     assert!(Path::new(&world.place("mended")).exists());
 }
