@@ -3,9 +3,11 @@
 //! Not here: choosing by records of backups alone (`domain::recovery`), and reading the log
 //! (`locate`).
 
+use std::cmp::Reverse;
+
 use crate::barman::repository::Repository;
 use crate::domain::backup::{Backup, BackupId};
-use crate::domain::log::reach::{Located, Reach, Start, StopPoint, Unreachable, judge, reached};
+use crate::domain::log::reach::{Located, Reach, Start, StopPoint, Unreachable, judge};
 use crate::domain::log::stop::{Stop, What};
 use crate::domain::lsn::Lsn;
 use crate::domain::recovery::{Request, Target, utc};
@@ -15,8 +17,8 @@ use crate::fault::{Fault, Kind};
 use crate::service::targets::locate::{LocateError, Log};
 use crate::service::targets::names;
 
-/// How many times one name is looked for.
-const OCCURRENCES_MAX: usize = 20;
+/// From how many backups one name is looked for, the newest first.
+const CANDIDATES_MAX: usize = 50;
 
 /// Why a target has no place in the log.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +120,8 @@ async fn open<'a>(
 /// Of backups that could all come before a transaction or a restore point, the one to begin at:
 /// the last that ends before it.
 ///
-/// `candidates` end on `line`.
+/// From each backup recovery stops at the first that it meets, and a gap behind one is none behind
+/// a later one. `candidates` end on `line`.
 pub(crate) async fn choose(
     repository: &Repository,
     candidates: &[&Backup],
@@ -126,49 +129,48 @@ pub(crate) async fn choose(
     request: &Request,
 ) -> Result<BackupId, ResolveError> {
     let target = &request.target;
-    let begins = candidates
+    let mut begins: Vec<(Lsn, Lsn, &Backup)> = candidates
         .iter()
-        .filter_map(|backup| Some((backup.begin_lsn?, *backup)));
+        .filter_map(|backup| Some((backup.begin_lsn?, backup.end_lsn?, *backup)))
+        .collect();
+    begins.sort_by_key(|(begin, ..)| Reverse(*begin));
     let stop = Stop::of(target, request.inclusive);
-    let (Some((begin, first)), Some(stop)) = (begins.min_by_key(|(lsn, _)| *lsn), stop) else {
+    let (Some((oldest, _, first)), Some(stop)) = (begins.last().copied(), stop) else {
         return Err(unknown(target, candidates).into());
     };
-    let log = open(repository, line, begin, first).await?;
+    let log = open(repository, line, oldest, first).await?;
     let mut places: Vec<(BackupId, StopPoint)> = Vec::new();
-    let mut from = begin;
-    for _ in 0..OCCURRENCES_MAX {
-        let Located::At(point) = log.locate(from, &stop).await? else {
-            break;
+    let mut refusal = None;
+    for (begin, end, backup) in begins.into_iter().take(CANDIDATES_MAX) {
+        let start = Start {
+            backup: &backup.id,
+            end,
+            may_reword: false,
         };
-        // From a backup before an earlier one, recovery would stop at that.
-        let fits = |backup: &&&Backup| {
-            backup.begin_lsn.is_some_and(|begin| from <= begin)
-                && backup.end_lsn.is_some_and(|end| end <= reached(&point))
+        let located = log.locate(begin, &stop).await?;
+        let note = match &located {
+            Located::Nowhere(end) => names::note(&log, &stop, end).await,
+            Located::At(_) => String::new(),
         };
-        let best = candidates.iter().filter(fits).max_by_key(|b| b.end_lsn);
-        from = point.record.end;
-        places.extend(best.map(|backup| (backup.id.clone(), point)));
-    }
-    match &places[..] {
-        [] => Err(match log.locate(begin, &stop).await? {
-            Located::Nowhere(end) => {
-                unknown_with(target, first, &names::note(&log, &stop, &end).await)
-            }
-            located @ Located::At(_) => {
-                let start = Start {
-                    backup: &first.id,
-                    end: first.end_lsn.unwrap_or(begin),
-                    may_reword: false,
-                };
-                match judge(target, start, located, "") {
-                    Err(error) => error,
-                    Ok(_) => unknown(target, candidates),
+        match judge(target, start, located, &note) {
+            Ok(Reach::AsAsked(point)) => {
+                let is_new = places.iter().all(|(_, known)| *known != point);
+                places.extend(is_new.then(|| (backup.id.clone(), point)));
+                // One transaction ends once.
+                if matches!(stop, Stop::Xid { .. }) {
+                    break;
                 }
             }
+            Ok(Reach::UpTo { .. }) => {}
+            // What the newest says is nearest to what was meant.
+            Err(error) => drop(refusal.get_or_insert(error)),
         }
-        .into()),
-        [(backup, _)] => Ok(backup.clone()),
-        several => Err(ResolveError::Several {
+    }
+    match (&places[..], refusal) {
+        ([], Some(refusal)) => Err(refusal.into()),
+        ([], None) => Err(unknown(target, candidates).into()),
+        ([(backup, _)], _) => Ok(backup.clone()),
+        (several, _) => Err(ResolveError::Several {
             target: target.to_string(),
             places: several.iter().map(place).collect(),
         }),
@@ -177,19 +179,15 @@ pub(crate) async fn choose(
 
 fn unknown(target: &Target, candidates: &[&Backup]) -> Unreachable {
     match candidates.first() {
-        Some(backup) => unknown_with(target, backup, ""),
+        Some(backup) => Unreachable::Unknown {
+            target: target.to_string(),
+            backup: backup.id.clone(),
+            note: String::new(),
+        },
         None => Unreachable::AfterEnd {
             target: target.to_string(),
             end: String::new(),
         },
-    }
-}
-
-fn unknown_with(target: &Target, backup: &Backup, note: &str) -> Unreachable {
-    Unreachable::Unknown {
-        target: target.to_string(),
-        backup: backup.id.clone(),
-        note: note.to_owned(),
     }
 }
 

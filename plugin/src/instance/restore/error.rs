@@ -1,9 +1,11 @@
 //! How restoring a Cluster fails, in the words of its user.
 
 use cellarman::barman::repository::RepositoryError;
+use cellarman::domain::log::reach::Unreachable;
 use cellarman::domain::recovery::{Refusal, Target};
 use cellarman::fault::{Fault, Kind};
 use cellarman::service::restore::error::RestoreError;
+use cellarman::service::targets::resolve::ResolveError;
 use cellarman::store::ObjectKey;
 use cellarman::store::error::StoreError;
 
@@ -119,6 +121,7 @@ fn in_our_words(kind: Kind, hint: String) -> String {
 fn hint_of(error: &RestoreError) -> Option<String> {
     let text = match error {
         RestoreError::Choice(refusal) => return hint_of_refusal(refusal),
+        RestoreError::Resolve(error) => return hint_of_target(error),
         RestoreError::TargetWalMissing {
             target: Target::Latest,
             ..
@@ -151,6 +154,32 @@ fn hint_of(error: &RestoreError) -> Option<String> {
         }
         RestoreError::Space { .. } => "Give the Cluster a larger volume.",
         _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn hint_of_target(error: &ResolveError) -> Option<String> {
+    let text = match error {
+        ResolveError::Unreachable(unreachable) => match unreachable {
+            Unreachable::BeforeBackupEnd { .. } => {
+                "Choose a later target in recoveryTarget, or an earlier backup with recoveryTarget.backupID."
+            }
+            Unreachable::Gap { .. } | Unreachable::Broken { .. } => {
+                "Choose a recoveryTarget before that, or with recoveryTarget.backupID a backup behind it."
+            }
+            Unreachable::AfterLastEnd { .. } | Unreachable::AfterEnd { .. } => {
+                "Choose an earlier target in recoveryTarget, leave it out to recover to the end of the \
+                 archive or, if the source is still to archive the rest, wait."
+            }
+            Unreachable::Unknown { .. } => {
+                "Correct recoveryTarget; `cellarman targets` shows what there is."
+            }
+        },
+        ResolveError::Several { .. } => {
+            "Set recoveryTarget.backupID to the backup of the one that is meant, or \
+             recoveryTarget.targetLSN to its position."
+        }
+        ResolveError::Locate(_) => return None,
     };
     Some(text.to_owned())
 }
