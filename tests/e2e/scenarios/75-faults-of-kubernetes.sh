@@ -29,6 +29,8 @@ api_away() {
     kill -CONT "$api"
     note "$n segments archived in 40 s without the API server"
     until_true 120 'the API server' kubectl get --raw /readyz
+    # The operator has lost its lease meanwhile and starts anew; its webhook stands before every change of a Cluster.
+    until_true 180 "the operator's webhook" k annotate cluster/tried "awake=$(date +%s)" --overwrite
     equal failures 0 "$(sql tried 'select failed_count from pg_stat_archiver')"
     healthy tried
 }
