@@ -174,6 +174,7 @@ impl RestoreArguments {
                 inclusive: !self.exclusive,
                 timeline: self.target_timeline,
                 backup,
+                may_end_later: false,
             },
             action,
             accepts_gap: self.accept_gap,

@@ -76,6 +76,7 @@ pub async fn run(arguments: TargetsArguments, context: &Context) -> Result<ExitC
         inclusive: !arguments.exclusive,
         timeline: arguments.timeline,
         backup,
+        may_end_later: false,
     };
     let request = RecoveryRequest {
         recovery: &recovery,

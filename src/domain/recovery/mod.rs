@@ -56,6 +56,9 @@ pub struct Request {
     pub timeline: TimelineWish,
     /// From this backup and no other.
     pub backup: Option<BackupId>,
+    /// Whether the log is to tell that no transaction ended between a target in time and the end
+    /// of the backup, which then may come later.
+    pub may_end_later: bool,
 }
 
 /// What was chosen.

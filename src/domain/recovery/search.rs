@@ -204,7 +204,10 @@ impl<'a> Search<'a> {
             reason,
         };
         let end = end.as_ref().map_err(|reason| unfit(reason.clone()))?;
-        if let Some(reason) = end.objection_to(&self.request.target) {
+        let is_time = matches!(self.request.target, Target::Time(_));
+        if let Some(reason) = end.objection_to(&self.request.target)
+            && !(is_time && self.request.may_end_later)
+        {
             return Err(unfit(reason));
         }
         let lines = self.lines_from(end);

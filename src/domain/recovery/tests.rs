@@ -62,6 +62,7 @@ pub(super) fn request(target: Target, timeline: TimelineWish) -> Request {
         inclusive: true,
         timeline,
         backup: None,
+        may_end_later: false,
     }
 }
 

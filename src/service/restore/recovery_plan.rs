@@ -2,10 +2,12 @@
 //!
 //! Not here: where the restored files go (`plan`), choosing among backups (`chosen`).
 
+use chrono::{DateTime, FixedOffset};
+
 use crate::barman::repository::Repository;
 use crate::domain::backup::Backup;
 use crate::domain::log::reach::{Reach, StopPoint};
-use crate::domain::recovery::{Request, Target};
+use crate::domain::recovery::{Refusal, Request, Target};
 use crate::domain::timeline::KnownTimelines;
 use crate::fault;
 use crate::service::restore::chosen::{Chosen, Known};
@@ -43,6 +45,63 @@ pub struct RecoveryPlan {
 /// # Errors
 /// Where it does not get there, as far as the archive tells.
 pub async fn plan(
+    repository: &Repository,
+    request: &RecoveryRequest<'_>,
+) -> Result<RecoveryPlan, RestoreError> {
+    let refusal = match plan_as_asked(repository, request).await {
+        Err(refusal) => refusal,
+        plan => return plan,
+    };
+    let is_short =
+        refusal.is_gap() || matches!(refusal, RestoreError::Choice(Refusal::TooEarly { .. }));
+    match &request.recovery.target {
+        Target::Time(time) if is_short && request.recovery.backup.is_none() => {
+            let during = plan_from_later(repository, request, *time).await?;
+            during.ok_or(refusal)
+        }
+        _ => Err(refusal),
+    }
+}
+
+/// The plan from a backup that was being made at the time asked for, where no transaction ended
+/// between then and its end: at its end the cluster is as it was then.
+async fn plan_from_later(
+    repository: &Repository,
+    request: &RecoveryRequest<'_>,
+    time: DateTime<FixedOffset>,
+) -> Result<Option<RecoveryPlan>, RestoreError> {
+    let entries = repository.list_backups().await?.backups;
+    let backups = entries.iter().rev().map(|entry| &entry.backup);
+    let was_made = |backup: &&Backup| {
+        backup.begin_time.is_some_and(|begin| begin <= time)
+            && backup.end_time.is_some_and(|end| end > time)
+    };
+    for backup in backups.filter(was_made) {
+        let recovery = Request {
+            backup: Some(backup.id.clone()),
+            may_end_later: true,
+            ..request.recovery.clone()
+        };
+        let asked = RecoveryRequest {
+            recovery: &recovery,
+            ..*request
+        };
+        if let Ok(mut plan) = plan_as_asked(repository, &asked).await
+            && (plan.stop.is_some() || plan.target != recovery.target)
+        {
+            if let Some(reason) = plan.chosen.choice.reasons.first_mut() {
+                *reason = format!(
+                    "Backup {} was being made then, and no transaction ended before its end.",
+                    backup.id
+                );
+            }
+            return Ok(Some(plan));
+        }
+    }
+    Ok(None)
+}
+
+async fn plan_as_asked(
     repository: &Repository,
     request: &RecoveryRequest<'_>,
 ) -> Result<RecoveryPlan, RestoreError> {

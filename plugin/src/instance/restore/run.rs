@@ -131,6 +131,7 @@ impl Hook {
                 inclusive: asked.inclusive,
                 timeline: asked.timeline,
                 backup,
+                may_end_later: false,
             },
             action: TargetAction::Promote,
             accepts_gap: false,

@@ -209,6 +209,7 @@ impl Bed {
                 inclusive: true,
                 timeline: TimelineWish::Latest,
                 backup: None,
+                may_end_later: false,
             },
             action: TargetAction::Promote,
             accepts_gap: false,
