@@ -4,7 +4,7 @@
 //! src/backend/access/transam/xlogrecovery.c. Versions 13 to 18 decide alike. Not here: `immediate`,
 //! which a backup's own end decides, and finding the record.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 
 use crate::domain::lsn::Lsn;
 use crate::domain::recovery::Target;
@@ -95,7 +95,8 @@ impl Stop {
         match target {
             Target::Latest | Target::Immediate => None,
             Target::Time(time) => Some(Self::Time {
-                time: time.to_utc(),
+                // As PostgreSQL reads it.
+                time: time.to_utc().round_subsecs(6),
                 is_inclusive,
             }),
             Target::Xid(xid) => Some(Self::Xid {

@@ -18,8 +18,8 @@ const NAMES: [&str; 4] = ["noon", "before load", "it''s", "łódź"];
 pub(crate) struct History {
     /// Each row with the positions before and after its commit.
     pub(crate) rows: Vec<Row>,
-    /// The backups, oldest first.
-    pub(crate) backups: Vec<String>,
+    /// The backups and when each began, oldest first.
+    pub(crate) backups: Vec<(String, String)>,
     xids: Vec<String>,
     lsns: Vec<String>,
     times: Vec<String>,
@@ -33,8 +33,6 @@ pub(crate) struct Row {
     pub(crate) number: u32,
     /// The commit's record begins at the first or later, and ends at the second or before.
     pub(crate) commit: Range<u64>,
-    /// When it was committed, as PostgreSQL prints it.
-    pub(crate) committed_at: String,
 }
 
 /// A target as it is given to a restore.
@@ -159,13 +157,9 @@ impl Maker<'_> {
         let commit = begin..self.position();
         let committed = format!("SELECT pg_xact_commit_timestamp('{xid}'::xid)");
         let committed_at = self.sql.value(&committed);
-        self.history.times.push(committed_at.clone());
+        self.history.times.push(committed_at);
         self.history.xids.push(xid);
-        self.history.rows.push(Row {
-            number,
-            commit,
-            committed_at,
-        });
+        self.history.rows.push(Row { number, commit });
         self.note_place();
     }
 
@@ -233,8 +227,10 @@ impl Maker<'_> {
         let ended = self.world.cellarman.run(&["--json", "backup", "list"]);
         let listed: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
         let backups = listed["backups"].as_array().expect("backups");
-        let last = backups.last().expect("one")["id"].as_str().expect("an id");
-        self.history.backups.push(last.to_owned());
+        let last = backups.last().expect("one");
+        let text = |field: &str| last[field].as_str().expect(field).to_owned();
+        let backup = (text("id"), text("begin_time"));
+        self.history.backups.push(backup);
         self.note_place();
     }
 
