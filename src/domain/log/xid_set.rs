@@ -78,6 +78,19 @@ impl XidSet {
         self.runs.is_empty()
     }
 
+    /// The ids of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let is_exact = self.is_exact && other.is_exact;
+        let mut runs = self.runs;
+        runs.extend(other.runs);
+        runs.sort_unstable_by_key(|run| run.first);
+        Self {
+            runs: joined(&runs, 1),
+            is_exact,
+        }
+    }
+
     /// The same set, or a superset, whose encoding has at most `bytes_max` bytes but never less
     /// than a single run takes.
     #[must_use]
@@ -250,6 +263,12 @@ mod tests {
             let mut bytes = set.encode();
             bytes.push(9);
             prop_assert_eq!(XidSet::decode(&bytes).unwrap(), (set, &[9][..]));
+        }
+
+        #[test]
+        fn two_sets_together_are_the_set_of_both(some in xids(), others in xids()) {
+            let all = set_of(some.iter().chain(&others).copied());
+            prop_assert_eq!(set_of(some).and(set_of(others)), all);
         }
 
         #[test]

@@ -10,7 +10,7 @@ use crate::pgfile::wal::record::{CHECKED_HEADER_BYTES, RECORD_HEADER_BYTES, Reco
 const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// A record of which a beginning has been read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Assembly {
     pub(super) begin: Lsn,
     pub(super) total_bytes: u32,
@@ -34,6 +34,32 @@ impl Assembly {
             body: Vec::new(),
             is_kept: true,
         }
+    }
+
+    /// One that was put aside: its header as far as it was held, and its body if that was kept.
+    pub(super) fn restored(
+        (begin, total_bytes, held_bytes): (Lsn, u32, u32),
+        header: [u8; RECORD_HEADER_BYTES],
+        body: Option<&[u8]>,
+    ) -> Option<Self> {
+        let body_bytes = to_usize(held_bytes).saturating_sub(RECORD_HEADER_BYTES);
+        let is_sound = held_bytes <= total_bytes
+            && body.is_none_or(|body| body.len() == body_bytes)
+            && to_usize(total_bytes) >= RECORD_HEADER_BYTES;
+        is_sound.then(|| Self {
+            begin,
+            total_bytes,
+            held_bytes,
+            header,
+            checksum: body.map_or(0, crc32c::crc32c),
+            body: body.unwrap_or_default().to_vec(),
+            is_kept: body.is_some(),
+        })
+    }
+
+    /// The bytes of its header, of which those not held are zeros.
+    pub(super) fn header_bytes(&self) -> &[u8; RECORD_HEADER_BYTES] {
+        &self.header
     }
 
     /// The header, when all of it is held.

@@ -6,27 +6,29 @@ use crate::domain::lsn::Lsn;
 
 /// What a record for tests is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Written {
-    pub(super) begin: u64,
-    pub(super) end: u64,
-    pub(super) previous: u64,
-    pub(super) total_bytes: u32,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Written {
+    pub(crate) begin: u64,
+    pub(crate) end: u64,
+    pub(crate) previous: u64,
+    pub(crate) total_bytes: u32,
+    pub(crate) body: Vec<u8>,
 }
 
 /// Writes a log from the start of a segment on.
 #[derive(Debug, Clone)]
-pub(super) struct LogBuilder {
-    pub(super) magic: u16,
-    pub(super) timeline: u32,
-    pub(super) page_bytes: usize,
-    pub(super) start: u64,
-    pub(super) bytes: Vec<u8>,
-    pub(super) previous: u64,
-    pub(super) written: Vec<Written>,
+pub(crate) struct LogBuilder {
+    pub(crate) magic: u16,
+    pub(crate) timeline: u32,
+    pub(crate) page_bytes: usize,
+    pub(crate) start: u64,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) previous: u64,
+    /// The transaction of the next record.
+    pub(crate) xid: u32,
+    pub(crate) written: Vec<Written>,
 }
 
-pub(super) const SEGMENT_BYTES: usize = 1 << 20;
+pub(crate) const SEGMENT_BYTES: usize = 1 << 20;
 
 fn u64_of(number: usize) -> u64 {
     u64::try_from(number).unwrap()
@@ -38,7 +40,7 @@ fn u32_of(number: usize) -> u32 {
 
 impl LogBuilder {
     /// Of PostgreSQL 15, from the third segment on.
-    pub(super) fn new(page_bytes: usize) -> Self {
+    pub(crate) fn new(page_bytes: usize) -> Self {
         Self {
             magic: 0xD110,
             timeline: 1,
@@ -46,16 +48,17 @@ impl LogBuilder {
             start: u64_of(3 * SEGMENT_BYTES),
             bytes: Vec::new(),
             previous: u64_of(3 * SEGMENT_BYTES - 64),
+            xid: 700,
             written: Vec::new(),
         }
     }
 
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.start + u64_of(self.bytes.len())
     }
 
     /// Begins a page that continues a record with so many bytes, or none.
-    pub(super) fn page(&mut self, flags: u16, remaining: usize) {
+    pub(crate) fn page(&mut self, flags: u16, remaining: usize) {
         assert!(self.bytes.len().is_multiple_of(self.page_bytes));
         let address = self.position();
         let is_first = self.bytes.len().is_multiple_of(SEGMENT_BYTES);
@@ -74,7 +77,7 @@ impl LogBuilder {
     }
 
     /// Writes a record with `main` as its main data.
-    pub(super) fn record(&mut self, manager: u8, info: u8, main: &[u8]) -> &Written {
+    pub(crate) fn record(&mut self, manager: u8, info: u8, main: &[u8]) -> &Written {
         let mut body = Vec::new();
         match u8::try_from(main.len()) {
             Ok(0) => {}
@@ -88,14 +91,14 @@ impl LogBuilder {
         self.raw_record(manager, info, body)
     }
 
-    pub(super) fn raw_record(&mut self, manager: u8, info: u8, body: Vec<u8>) -> &Written {
+    pub(crate) fn raw_record(&mut self, manager: u8, info: u8, body: Vec<u8>) -> &Written {
         if self.bytes.len().is_multiple_of(self.page_bytes) {
             self.page(0, 0);
         }
         let total_bytes = u32_of(24 + body.len());
         let mut record = Vec::new();
         record.extend(total_bytes.to_le_bytes());
-        record.extend(700_u32.to_le_bytes());
+        record.extend(self.xid.to_le_bytes());
         record.extend(self.previous.to_le_bytes());
         record.extend([info, manager, 0, 0]);
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&body), &record);
@@ -126,16 +129,16 @@ impl LogBuilder {
     }
 
     /// Fills up with zeros to the end of the segment.
-    pub(super) fn fill(&mut self) {
+    pub(crate) fn fill(&mut self) {
         let whole = self.bytes.len().next_multiple_of(SEGMENT_BYTES);
         self.bytes.resize(whole, 0);
     }
 
-    pub(super) fn segments(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.chunks(SEGMENT_BYTES)
     }
 
-    pub(super) fn offset(&self, lsn: Lsn) -> usize {
+    pub(crate) fn offset(&self, lsn: Lsn) -> usize {
         usize::try_from(lsn.to_u64() - self.start).unwrap()
     }
 }

@@ -89,8 +89,8 @@ impl Fault for ReaderError {
 
 /// What one segment leaves to the next: a record that began and did not end, and where the last
 /// whole one began, which the next must name.
-#[derive(Debug, Clone)]
-pub struct Carry(Position);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carry(pub(super) Position);
 
 /// What there is to say of a segment when all of it was read.
 #[derive(Debug, Clone)]

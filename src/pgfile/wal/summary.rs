@@ -45,8 +45,9 @@ pub struct SegmentSummarizer {
     gathered: Gathered,
 }
 
+/// What the records met so far tell.
 #[derive(Debug, Default)]
-struct Gathered {
+pub(super) struct Gathered {
     first_record: Option<Lsn>,
     last_record_end: Option<Lsn>,
     ends: Option<Ends>,
@@ -91,23 +92,10 @@ impl SegmentSummarizer {
         let finished = self.reader.finish()?;
         // A reader that finished has read a header.
         let header = header.ok_or(ReaderError::Long)?;
-        let gathered = self.gathered;
+        let mut summary = self.gathered.finish(name, set_bytes_max);
         // What ends here unseen may be anything.
-        let is_head_unknown = finished.head_skipped_bytes > 0;
-        let summary = SegmentSummary {
-            name,
-            first_record: gathered.first_record,
-            last_record_end: gathered.last_record_end,
-            ends: gathered.ends,
-            last_end: gathered.last_end,
-            xids: gathered.xids.finish().within(set_bytes_max),
-            subtransactions: gathered.subtransactions.finish().within(set_bytes_max),
-            restore_points: gathered.restore_points,
-            checkpoints: gathered.checkpoints,
-            switches: gathered.switches,
-            unread_records: gathered.unread_records + u64::from(is_head_unknown),
-            is_whole: finished.end == SegmentEnd::Whole,
-        };
+        summary.unread_records += u64::from(finished.head_skipped_bytes > 0);
+        summary.is_whole = finished.end == SegmentEnd::Whole;
         Ok(Summarized {
             summary,
             header,
@@ -120,7 +108,25 @@ impl SegmentSummarizer {
 }
 
 impl Gathered {
-    fn take(&mut self, event: Event<'_>) {
+    /// A summary of these records alone.
+    pub(super) fn finish(self, name: SegmentName, set_bytes_max: usize) -> SegmentSummary {
+        SegmentSummary {
+            name,
+            first_record: self.first_record,
+            last_record_end: self.last_record_end,
+            ends: self.ends,
+            last_end: self.last_end,
+            xids: self.xids.finish().within(set_bytes_max),
+            subtransactions: self.subtransactions.finish().within(set_bytes_max),
+            restore_points: self.restore_points,
+            checkpoints: self.checkpoints,
+            switches: self.switches,
+            unread_records: self.unread_records,
+            is_whole: false,
+        }
+    }
+
+    pub(super) fn take(&mut self, event: Event<'_>) {
         match event {
             Event::Record(record) => {
                 self.first_record.get_or_insert(record.begin);

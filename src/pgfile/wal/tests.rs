@@ -135,6 +135,63 @@ fn a_segment_whose_beginning_continues_a_record_is_read_from_the_next_one_on() {
 }
 
 #[test]
+fn a_summary_joined_over_its_edge_is_that_of_reading_on() {
+    use crate::pgfile::wal::seam::{head_bytes, join};
+    use crate::pgfile::wal::summary::SegmentSummarizer;
+
+    let mut log = LogBuilder::new(PAGE);
+    // Ends of transactions and messages, so that either goes over an edge, at any offset.
+    for number in 0..30_000_u32 {
+        log.xid = 700 + number;
+        let mut main = 5_000_000_i64.to_le_bytes().to_vec();
+        main.resize(usize::try_from(8 + number % 700).unwrap(), 0);
+        match number % 3 {
+            0 => drop(log.record(MESSAGE, 0, &main)),
+            _ => drop(log.record(1, 0, &main)),
+        }
+    }
+    let segment_name = crate::service::wal_fixture::segment_name;
+    let summarize = |segment: &[u8], number, carry| {
+        let mut summarizer = SegmentSummarizer::new(true, carry);
+        summarizer.push(segment).unwrap();
+        let name = segment_name(1, number);
+        summarizer.finish(name, usize::MAX).unwrap()
+    };
+    let whole = log.bytes.len() / SEGMENT_BYTES * SEGMENT_BYTES;
+    log.bytes.truncate(whole);
+    let (mut carry, mut carry_apart, mut count): (Option<Carry>, Option<Carry>, _) =
+        (None, None, 0);
+    for (segment, number) in log.segments().zip(3..) {
+        let on = summarize(segment, number, carry.take());
+        let apart = summarize(segment, number, None);
+        let bytes = usize::try_from(head_bytes(&segment[..40]).unwrap()).unwrap();
+        if let Some(carry) = carry_apart.take().filter(|_| bytes > 0) {
+            let stored = carry.to_bytes(1 << 20).unwrap();
+            assert_eq!(carry.to_bytes(stored.len() - 1), None);
+            for length in 0..stored.len() {
+                let _ = Carry::from_bytes(&stored[..length]);
+            }
+            let carry = Carry::from_bytes(&stored).unwrap();
+            let joined = join(&apart.summary, &segment[..bytes], carry.clone());
+            assert_eq!(joined.unwrap(), on.summary);
+            // What was damaged is not taken.
+            let mut damaged = segment[..bytes].to_vec();
+            damaged[40] ^= 1;
+            let joined = join(&apart.summary, &damaged, carry.clone());
+            assert_eq!(joined.is_none(), carry.has_body());
+            let mut elsewhere = segment[..bytes].to_vec();
+            elsewhere[8..16].copy_from_slice(&0x7000_0000_u64.to_le_bytes());
+            assert_eq!(join(&apart.summary, &elsewhere, carry), None);
+            count += 1;
+        } else {
+            assert_eq!(apart.summary, on.summary);
+        }
+        (carry, carry_apart) = (on.carry, apart.carry);
+    }
+    assert!(count > 2, "{count}");
+}
+
+#[test]
 fn a_carry_of_another_place_is_passed_over() {
     let log = log_of(PAGE, 0..3 * PAGE);
     let segments: Vec<_> = log.segments().collect();

@@ -17,7 +17,7 @@ use crate::pgfile::wal::xlog::SWITCH;
 const RECORD_BYTES_MAX: u32 = 1 << 30;
 
 /// What goes over from one segment to the next.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Position {
     /// The first byte not yet read.
     pub(super) next_page: Lsn,
