@@ -16,5 +16,6 @@ pub mod targets;
 pub mod wal_archive;
 #[cfg(test)]
 pub(crate) mod wal_fixture;
+pub mod wal_index;
 pub mod wal_restore;
 pub mod wal_state;

@@ -23,6 +23,7 @@ use crate::service::wal_archive::turn::Turn;
 use crate::service::wal_archive::whole::{
     Wants, Whole, compress_into, compress_whole, threads_of_use,
 };
+use crate::service::wal_index::gather::Gatherer;
 use crate::store::parts::PartPool;
 use crate::store::upload::{ArchiveUpload, Unobserved, UploadOptions};
 use crate::store::{ObjectKey, ObjectStore, PutOptions};
@@ -50,6 +51,8 @@ pub(super) struct Body {
     pub(super) digest: Option<String>,
     /// The SHA-256 of `bytes`, where it cost no time.
     pub(super) sha256: Option<String>,
+    /// What the index needs of the file, when it was asked for.
+    pub(super) index: Option<Gatherer>,
     /// The memory it takes, given back when it is dropped.
     _memory: OwnedSemaphorePermit,
 }
@@ -107,6 +110,7 @@ impl Bodies {
         let wants = Wants {
             digest: way.wants_digest,
             sha256: self.wants_sha256,
+            index: file.is_indexed,
             threads: threads.num_permits(),
         };
         let made =
@@ -116,6 +120,7 @@ impl Bodies {
             bytes,
             digest,
             sha256,
+            index,
         } = made.map_err(|source| read_error(&file.path, source))?;
         let bytes = Bytes::from(bytes);
         let kept = mib(u64::try_from(bytes.len()).unwrap_or(u64::MAX)) + 1;
@@ -127,17 +132,19 @@ impl Bodies {
             bytes,
             digest,
             sha256,
+            index,
             _memory: memory,
         })
     }
 
-    /// Compresses a file and uploads it as it is compressed. Dropping the future aborts the upload.
+    /// Compresses a file and uploads it as it is compressed; how many bytes it takes there, and
+    /// what the index needs of it. Dropping the future aborts the upload.
     pub(super) async fn stream(
         &self,
         file: &WalFile,
         compression: Compression,
         target: (Arc<dyn ObjectStore>, ObjectKey, PutOptions),
-    ) -> Result<u64, ArchiveError> {
+    ) -> Result<(u64, Option<Gatherer>), ArchiveError> {
         let memory = self.reserve(BUDGET_MIB).await;
         let (store, key, put) = target;
         let options = UploadOptions {
@@ -150,17 +157,18 @@ impl Bodies {
         let (upload, writer) =
             ArchiveUpload::start(store, key, options, Arc::new(Unobserved), &cancel);
         let (path, size) = (file.path.clone(), file.size);
-        let wants = Wants::STREAM;
+        let wants = Wants::of_stream(file.is_indexed);
         let written = on_thread(move |stop| {
-            let (writer, _) = compress_into((&path, size), compression, wants, (writer, stop))?;
-            writer.finish()
+            let (writer, seen) = compress_into((&path, size), compression, wants, (writer, stop))?;
+            writer.finish()?;
+            Ok(seen.index)
         })
         .await;
         let outcome = match written {
-            Ok(()) => {
+            Ok(index) => {
                 let uploaded = upload.finish().await;
                 uploaded
-                    .map(|uploaded| uploaded.size)
+                    .map(|uploaded| (uploaded.size, index))
                     .map_err(ArchiveError::from)
             }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {

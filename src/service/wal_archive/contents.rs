@@ -9,7 +9,7 @@ use crate::barman::repository::Repository;
 use crate::codec::Codec;
 use crate::codec::decompress::decompressor;
 use crate::domain::backup::SystemId;
-use crate::domain::segment::SegmentName;
+use crate::domain::segment::{SegmentName, SegmentSize};
 use crate::domain::timeline::TimelineId;
 use crate::domain::wal_file::WalFileName;
 use crate::pgfile::wal::page::{SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -220,6 +220,25 @@ pub(super) async fn system_id(
         if let Some(file) = last_in_folder(repository, folder, is_segment).await? {
             let header = header(repository, &file).await?;
             return Ok(header.map(|header| SystemId(header.system_id)));
+        }
+    }
+    Ok(None)
+}
+
+/// The cluster that the archive belongs to, and the size of its segments by a header of one of
+/// the newest; `None` when none can be read.
+pub(crate) async fn cluster(
+    repository: &Repository,
+) -> Result<Option<(SystemId, SegmentSize)>, ArchiveError> {
+    let outline = outline(repository).await?;
+    let is_segment = |name| matches!(name, WalFileName::Segment(_));
+    for (_, folder) in outline.folders.iter().rev().take(FOLDERS_ASKED_MAX) {
+        if let Some(file) = last_in_folder(repository, folder, is_segment).await?
+            && let Some(header) = header(repository, &file).await?
+        {
+            let system_id = system_id(repository, &outline).await?;
+            let system_id = system_id.unwrap_or(SystemId(header.system_id));
+            return Ok(Some((system_id, header.segment_size)));
         }
     }
     Ok(None)

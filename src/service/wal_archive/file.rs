@@ -37,6 +37,8 @@ pub(super) struct WalFile {
     pub(super) size: u64,
     /// The cluster and the segment size by the file's own header.
     pub(super) header: Option<(SystemId, SegmentSize)>,
+    /// Whether it is a whole segment of a server, of a version that is known: one for the index.
+    pub(super) is_indexed: bool,
 }
 
 /// The place that the files come from.
@@ -94,6 +96,7 @@ impl Place {
                     name,
                     size,
                     header: None,
+                    is_indexed: false,
                 });
             }
         };
@@ -114,6 +117,9 @@ impl Place {
             path: path.to_path_buf(),
             name,
             size,
+            is_indexed: header.is_some()
+                && self.pg_wal.is_some()
+                && matches!(name, WalFileName::Segment(_)),
             header,
         })
     }

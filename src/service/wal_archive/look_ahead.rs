@@ -48,11 +48,16 @@ impl Archiver {
         // When this fails or is dropped, the turn is, and those ahead end with it.
         let stored = self.store_file(file, &same_name, way, &turn).await?;
         turn.is_safe();
+        self.index(run, file.name, stored.index).await;
         if !self.options.is_resident {
-            let end = time::timeout(GRACE, self.under_way.end_of_all());
-            if end.await.is_err() {
+            let end_of_all = async {
+                self.under_way.end_of_all().await;
+                self.indexing.end_of_all().await;
+            };
+            if time::timeout(GRACE, end_of_all).await.is_err() {
                 info!("leaving WAL files that are archived ahead for later requests");
                 self.under_way.give_up();
+                self.indexing.give_up();
             }
         }
         Ok(stored.archived)
@@ -148,6 +153,7 @@ impl Archiver {
             is_alone: false,
         };
         let stored = self.store_file(&file, &same_name, way, turn).await?;
+        self.index(run, name, stored.index).await;
         let Some(blake3) = stored.digest else {
             return Ok(());
         };

@@ -13,6 +13,7 @@ pub mod contents;
 mod decision;
 pub mod error;
 mod file;
+mod indexing;
 mod look_ahead;
 mod ownership;
 mod store;
@@ -107,6 +108,8 @@ pub struct Archiver {
     destination: Fingerprint,
     bodies: Bodies,
     under_way: UnderWay,
+    /// The groups of segments whose index is being put, each by its first segment.
+    indexing: UnderWay,
     stored_bytes: Arc<AtomicU64>,
 }
 
@@ -139,6 +142,7 @@ impl Archiver {
             destination,
             bodies: Bodies::new(store.signs_bodies()),
             under_way: UnderWay::default(),
+            indexing: UnderWay::default(),
             stored_bytes: Arc::default(),
         }
     }

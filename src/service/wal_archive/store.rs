@@ -20,6 +20,7 @@ use crate::service::wal_archive::error::ArchiveError;
 use crate::service::wal_archive::file::{self, WalFile};
 use crate::service::wal_archive::turn::Turn;
 use crate::service::wal_archive::{Archived, Archiver, contents};
+use crate::service::wal_index::gather::Gatherer;
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::upload::UploadError;
 use crate::store::{ObjectKey, PutOptions};
@@ -32,6 +33,8 @@ pub(super) struct Stored {
     pub(super) archived: Archived,
     /// The digest of the file, where it became known or was asked for.
     pub(super) digest: Option<String>,
+    /// What the index needs of the file, where it was read and that was asked for.
+    pub(super) index: Option<Gatherer>,
 }
 
 /// How a file is to be put.
@@ -66,7 +69,7 @@ impl Archiver {
         let key = self.repository.layout.wal(&file.name, codec);
         let mut way = way;
         // Kept from one attempt to the next: nobody waits for memory that waits for us.
-        let mut body = None;
+        let mut body: Option<Body> = None;
         for _ in 0..ATTEMPTS_MAX {
             let is_listed = way.absence == Absence::ListFirst;
             let is_put_whole = way.is_conditional && !body::streams(file);
@@ -74,14 +77,17 @@ impl Archiver {
             if !is_there {
                 let put = if body::streams(file) {
                     turn.to_put().await;
-                    self.put_streamed(file, &key, way).await.map(|()| None)
+                    self.put_streamed(file, &key, way).await
                 } else {
                     self.put_whole(file, &key, way, (turn, &mut body)).await
                 };
                 match put {
-                    Ok(digest) => {
-                        let archived = Archived::Put(key);
-                        return Ok(Stored { archived, digest });
+                    Ok((digest, index)) => {
+                        return Ok(Stored {
+                            archived: Archived::Put(key),
+                            digest,
+                            index,
+                        });
                     }
                     Err(error) => match store_kind(&error) {
                         Some(StoreErrorKind::Exists) => {}
@@ -95,7 +101,8 @@ impl Archiver {
                 }
             }
             if let Some(stored) = self.compare(file, &key, codec).await? {
-                return Ok(stored);
+                let index = body.and_then(|body| body.index);
+                return Ok(Stored { index, ..stored });
             }
             // What was listed has changed.
             way.absence = Absence::HeadFirst;
@@ -124,35 +131,39 @@ impl Archiver {
         }
     }
 
+    /// Puts a file that streams; its digest is not made.
     async fn put_streamed(
         &self,
         file: &WalFile,
         key: &ObjectKey,
         way: PutWay,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<(Option<String>, Option<Gatherer>), ArchiveError> {
         self.abort_leftovers(key).await;
         let options = self.put_options_of(file, way);
         let target = (Arc::clone(&self.repository.store), key.clone(), options);
         let compression = self.options.compression;
-        let stored_bytes = self.bodies.stream(file, compression, target).await?;
+        let (stored_bytes, index) = self.bodies.stream(file, compression, target).await?;
         self.count_stored(stored_bytes);
-        Ok(())
+        Ok((None, index))
     }
 
-    /// Puts a file that does not stream, in its turn; its digest where that is wanted.
+    /// Puts a file that does not stream, in its turn; its digest and what the index needs, where
+    /// those are wanted.
     async fn put_whole(
         &self,
         file: &WalFile,
         key: &ObjectKey,
         way: PutWay,
         (turn, kept): (&Turn, &mut Option<Body>),
-    ) -> Result<Option<String>, ArchiveError> {
+    ) -> Result<(Option<String>, Option<Gatherer>), ArchiveError> {
         if kept.is_none() {
             let compression = self.options.compression;
             let body = self.bodies.whole(file, compression, way, turn).await?;
             *kept = Some(body);
         }
-        let Some(body) = kept else { return Ok(None) };
+        let Some(body) = kept else {
+            return Ok((None, None));
+        };
         turn.to_put().await;
         let options = PutOptions {
             sha256: body.sha256.clone(),
@@ -161,7 +172,7 @@ impl Archiver {
         let store = &self.repository.store;
         store.put(key, body.bytes.clone(), &options).await?;
         self.count_stored(body.bytes.len().try_into().unwrap_or(u64::MAX));
-        Ok(body.digest.clone())
+        Ok((body.digest.clone(), body.index.take()))
     }
 
     fn count_stored(&self, bytes: u64) {
@@ -223,6 +234,7 @@ impl Archiver {
             Ok((size, digest)) if size == file.size && digest == here => Ok(Some(Stored {
                 archived: Archived::AlreadyThere(key.clone()),
                 digest: Some(here),
+                index: None,
             })),
             Ok(_) => Err(ArchiveError::Conflict {
                 name: file.name,

@@ -1,7 +1,8 @@
 //! A file compressed whole, in memory, by as many threads as it is given.
 //!
 //! Its SHA-256, where the store wants one, is taken meanwhile and not after: on an idle host a
-//! call is as fast as its longest part. Everything here blocks.
+//! call is as fast as its longest part. What the index needs is gathered from the same bytes.
+//! Everything here blocks.
 //! Not here: who may take how much memory (`body`).
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::codec::digest::{Blake3, Sha256};
 use crate::codec::pieces::{Joiner, Piece, PieceEncoder, can_be_joined};
 use crate::codec::{Codec, Compression};
 use crate::service::wal_archive::file::{self, READ_BYTES};
+use crate::service::wal_index::gather::Gatherer;
 
 /// How much of a file is compressed apart: enough that the codec does not miss what lies before.
 const PIECE_BYTES: u64 = 2 << 20;
@@ -30,25 +32,56 @@ pub(super) struct Wants {
     pub(super) digest: bool,
     /// The SHA-256 of the bytes as stored.
     pub(super) sha256: bool,
+    /// What the index needs, of a segment.
+    pub(super) index: bool,
     /// How many threads may compress.
     pub(super) threads: usize,
 }
 
 impl Wants {
-    /// Nothing besides the bytes, which may be put in parts while they come.
-    pub(super) const STREAM: Self = Self {
-        digest: false,
-        sha256: false,
-        threads: 1,
-    };
+    /// Nothing of the stored bytes, which may be put in parts while they come.
+    pub(super) fn of_stream(index: bool) -> Self {
+        Self {
+            digest: false,
+            sha256: false,
+            index,
+            threads: 1,
+        }
+    }
+}
+
+/// What was wanted of the file itself and goes by while it is read.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) digest: Option<Blake3>,
+    pub(super) index: Option<Gatherer>,
+}
+
+impl Seen {
+    fn new(wants: Wants) -> Self {
+        Self {
+            digest: wants.digest.then(Blake3::new),
+            index: wants.index.then(Gatherer::new),
+        }
+    }
+
+    fn see(&mut self, stretch: &[u8]) {
+        if let Some(digest) = &mut self.digest {
+            digest.update(stretch);
+        }
+        if let Some(index) = &mut self.index {
+            index.push(stretch);
+        }
+    }
 }
 
 /// A file as it will be stored.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Whole {
     pub(super) bytes: Vec<u8>,
     pub(super) digest: Option<String>,
     pub(super) sha256: Option<String>,
+    pub(super) index: Option<Gatherer>,
 }
 
 /// Stored bytes as they come together.
@@ -73,12 +106,13 @@ impl Assembly {
         self.bytes.extend_from_slice(bytes);
     }
 
-    fn finish(mut self, digest: Option<String>) -> Whole {
+    fn finish(mut self, seen: Seen) -> Whole {
         self.bytes.shrink_to_fit();
         Whole {
             bytes: self.bytes,
-            digest,
+            digest: seen.digest.map(|digest| digest.to_hex()),
             sha256: self.sha256.map(Sha256::finish_hex),
+            index: seen.index,
         }
     }
 }
@@ -132,7 +166,8 @@ pub(super) fn compress_whole(
     if compression.codec == Codec::None {
         as_it_is(path, length, wants, stop)
     } else if threads > 1 && can_be_joined(compression.codec) && !wants.digest {
-        let parts = (threads, Assembly::new(length, wants));
+        let wants = Wants { threads, ..wants };
+        let parts = (wants, Assembly::new(length, wants));
         in_pieces((path, size), compression, parts, stop)
     } else {
         let by = |threads| {
@@ -147,22 +182,20 @@ pub(super) fn compress_whole(
     }
 }
 
-/// Compresses the file into `sink` and gives it back, with the digest of the file if wanted.
+/// Compresses the file into `sink` and gives it back, with what is wanted of the file.
 pub(super) fn compress_into<W: Write>(
     (path, size): (&Path, u64),
     compression: Compression,
     wants: Wants,
     (sink, stop): (W, &AtomicBool),
-) -> io::Result<(W, Option<String>)> {
-    let mut hasher = wants.digest.then(Blake3::new);
+) -> io::Result<(W, Seen)> {
+    let mut seen = Seen::new(wants);
     let mut compressor = Compressor::with_threads(sink, compression, wants.threads)?;
     file::read_chunks(path, size, stop, |chunk| {
-        if let Some(hasher) = &mut hasher {
-            hasher.update(chunk);
-        }
+        seen.see(chunk);
         compressor.write_all(chunk)
     })?;
-    Ok((compressor.finish()?, hasher.map(|hasher| hasher.to_hex())))
+    Ok((compressor.finish()?, seen))
 }
 
 /// One thread compresses while this one takes the SHA-256.
@@ -172,22 +205,22 @@ fn in_one(
     (wants, mut assembly): (Wants, Assembly),
     stop: &AtomicBool,
 ) -> io::Result<Whole> {
-    let digest = thread::scope(|scope| {
+    let seen = thread::scope(|scope| {
         let (sender, chunks) = mpsc::channel();
         let work = move || {
             let chunk = Vec::with_capacity(READ_BYTES);
             let sink = Handing { chunk, sender };
-            let (mut sink, digest) = compress_into(file, compression, wants, (sink, stop))?;
+            let (mut sink, seen) = compress_into(file, compression, wants, (sink, stop))?;
             sink.hand_on()?;
-            Ok::<_, io::Error>(digest)
+            Ok::<_, io::Error>(seen)
         };
         let Ok(compressing) = thread::Builder::new().spawn_scoped(scope, work.clone()) else {
             // The system gives no thread: first the one, then the other.
-            let digest = work()?;
+            let seen = work()?;
             for chunk in chunks {
                 assembly.push(&chunk);
             }
-            return Ok(digest);
+            return Ok(seen);
         };
         drop(work);
         for chunk in chunks {
@@ -195,14 +228,15 @@ fn in_one(
         }
         compressing.join().map_err(|_| panicked())?
     })?;
-    Ok(assembly.finish(digest))
+    Ok(assembly.finish(seen))
 }
 
-/// Several threads compress a piece each, and this one joins them.
+/// Several threads compress a piece each, and this one joins them. They see the file in no order:
+/// one more reads it for the index, which the kernel still holds.
 fn in_pieces(
     (path, size): (&Path, u64),
     compression: Compression,
-    (threads, mut assembly): (usize, Assembly),
+    (wants, mut assembly): (Wants, Assembly),
     stop: &AtomicBool,
 ) -> io::Result<Whole> {
     let source = File::open(path)?;
@@ -225,10 +259,13 @@ fn in_pieces(
             }
         }
     };
-    thread::scope(|scope| {
+    let index = thread::scope(|scope| {
         let (sender, made) = mpsc::channel();
+        let index = || gather((path, size), stop);
+        let spawn = || thread::Builder::new().spawn_scoped(scope, index).ok();
+        let gathering = wants.index.then(spawn).flatten();
         let mut is_shared = false;
-        for _ in 0..threads {
+        for _ in 0..wants.threads {
             let theirs = sender.clone();
             let started = thread::Builder::new().spawn_scoped(scope, || work(theirs));
             is_shared |= started.is_ok();
@@ -249,14 +286,26 @@ fn in_pieces(
             }
         }
         if next == count {
-            Ok(())
+            // Without it the segment is not indexed.
+            Ok(gathering.and_then(|gathering| gathering.join().ok().flatten()))
         } else {
             Err(panicked())
         }
     })?;
     file::check_unchanged(&source, path, size)?;
     assembly.push(&joiner.end());
-    Ok(assembly.finish(None))
+    let digest = None;
+    Ok(assembly.finish(Seen { digest, index }))
+}
+
+/// Reads a file for the index alone; `None` where that fails.
+fn gather((path, size): (&Path, u64), stop: &AtomicBool) -> Option<Gatherer> {
+    let mut gatherer = Gatherer::new();
+    let read = file::read_chunks(path, size, stop, |chunk| {
+        gatherer.push(chunk);
+        Ok(())
+    });
+    read.is_ok().then_some(gatherer)
 }
 
 fn piece(
@@ -285,7 +334,7 @@ fn piece(
 /// The latter takes longer than the reading, and so is taken by another thread meanwhile.
 fn as_it_is(path: &Path, length: usize, wants: Wants, stop: &AtomicBool) -> io::Result<Whole> {
     let mut bytes = vec![0; length];
-    let mut digest = wants.digest.then(Blake3::new);
+    let mut seen = Seen::new(wants);
     let sha256 = thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel::<&[u8]>();
         let hash = move || {
@@ -300,9 +349,7 @@ fn as_it_is(path: &Path, length: usize, wants: Wants, stop: &AtomicBool) -> io::
         file::read_into(path, &mut bytes, stop, |stretch| {
             // Fails only where nobody takes the SHA-256.
             let _ = sender.send(stretch);
-            if let Some(digest) = &mut digest {
-                digest.update(stretch);
-            }
+            seen.see(stretch);
         })?;
         drop(sender);
         // Without it the store takes it itself.
@@ -310,8 +357,9 @@ fn as_it_is(path: &Path, length: usize, wants: Wants, stop: &AtomicBool) -> io::
     })?;
     Ok(Whole {
         bytes,
-        digest: digest.map(|digest| digest.to_hex()),
+        digest: seen.digest.map(|digest| digest.to_hex()),
         sha256,
+        index: seen.index,
     })
 }
 
@@ -332,6 +380,7 @@ mod tests {
         Wants {
             digest: false,
             sha256: true,
+            index: true,
             threads,
         }
     }
@@ -364,6 +413,7 @@ mod tests {
                 let wants = Wants {
                     digest,
                     sha256,
+                    index: sha256,
                     threads,
                 };
                 let compression = Compression { codec, level: None };
@@ -372,6 +422,7 @@ mod tests {
                 let mut reader = decompressor(&whole.bytes[..], codec).unwrap();
                 io::copy(&mut reader, &mut read).unwrap();
                 assert!(read == contents, "{compression} by {threads} threads");
+                assert_eq!(whole.index.is_some(), wants.index);
                 assert_eq!(whole.digest, digest.then(|| Blake3::of(&contents)));
                 assert_eq!(whole.sha256, sha256.then(|| sha256_of(&whole.bytes)));
             }
