@@ -16,6 +16,7 @@ use crate::barman::layout::ServerName;
 use crate::cli::backup::BackupCommand;
 use crate::cli::check::CheckArguments;
 use crate::cli::expire::ExpireArguments;
+use crate::cli::index::IndexCommand;
 use crate::cli::restore::RestoreArguments;
 use crate::cli::targets::TargetsArguments;
 use crate::cli::wal::WalCommand;
@@ -90,6 +91,9 @@ pub enum Command {
     Targets(TargetsArguments),
     /// Delete the backups and the WAL that the retention policy no longer wants
     Expire(ExpireArguments),
+    /// Make the index of the WAL, by which recovery targets are found
+    #[command(subcommand)]
+    Index(IndexCommand),
     /// Test the store, the credentials, the server and the archive, with a hint for each failing point
     Check(CheckArguments),
     /// Print the completions of a shell

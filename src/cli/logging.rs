@@ -14,9 +14,11 @@ use crate::cli::args::Command;
 pub fn start(verbose: u8, command: &Command) {
     let quiet = match command {
         Command::Wal(_) | Command::Check(_) | Command::Completions { .. } => Level::WARN,
-        Command::Backup(_) | Command::Restore(_) | Command::Targets(_) | Command::Expire(_) => {
-            Level::INFO
-        }
+        Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Targets(_)
+        | Command::Expire(_)
+        | Command::Index(_) => Level::INFO,
     };
     let level = match verbose {
         0 => quiet,

@@ -13,6 +13,7 @@ pub mod backup_list;
 pub mod backup_show;
 pub mod check;
 pub mod expire;
+pub mod index;
 pub mod logging;
 pub mod output;
 pub mod progress;
@@ -103,6 +104,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, AnyFault>
         Command::Restore(command) => restore::run(command, &context).await,
         Command::Targets(command) => targets::run(command, &context).await,
         Command::Expire(command) => expire::run(command, &context).await,
+        Command::Index(command) => index::run(command, &context).await,
         Command::Check(command) => check::run(command, &context).await,
         Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
