@@ -87,6 +87,8 @@ struct ExpireDocument {
     unreadable_histories: Vec<HistoryDocument>,
     /// Objects among the WAL that are none. They stay.
     foreign_objects: u64,
+    /// Index objects that go with the WAL they tell of.
+    index_objects: usize,
     /// What was done; null for a dry run.
     done: Option<DoneDocument>,
 }
@@ -143,6 +145,7 @@ struct DoneDocument {
     failed: Vec<FailureDocument>,
     wal_files: u64,
     wal_stored_bytes: u64,
+    index_objects: u64,
 }
 
 /// Runs it: the plan is printed first, whether or not it is then carried out.
@@ -249,6 +252,11 @@ fn print_plan(plan: &ExpirePlan, context: &Context) {
         let count = text::count(plan.foreign_objects, "foreign object");
         output.line(format!("Among the WAL: {count}, not touched."));
     }
+    if !plan.index.is_empty() {
+        let count = u64::try_from(plan.index.len()).unwrap_or(u64::MAX);
+        let count = text::count(count, "index object");
+        output.line(format!("With the WAL that they tell of go {count}."));
+    }
     output.line(totals(plan));
 }
 
@@ -346,6 +354,7 @@ fn document(plan: &ExpirePlan, context: &Context, done: Option<&Done>) -> Expire
             })
             .collect(),
         foreign_objects: plan.foreign_objects,
+        index_objects: plan.index.len(),
         done: done.map(|done| DoneDocument {
             marked_failed: done.marked_failed.iter().map(ToString::to_string).collect(),
             taken_back: done.taken_back.iter().map(ToString::to_string).collect(),
@@ -361,6 +370,7 @@ fn document(plan: &ExpirePlan, context: &Context, done: Option<&Done>) -> Expire
                 .collect(),
             wal_files: done.wal_files,
             wal_stored_bytes: done.wal_bytes,
+            index_objects: done.index_objects,
         }),
     }
 }

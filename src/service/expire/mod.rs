@@ -1,10 +1,12 @@
 //! Expiring what retention no longer wants: the plan, with all it was made from.
 //!
+//! What the index tells of WAL goes when all of that WAL is gone.
 //! The decision is `domain::retention`; here the archive is read for it, WAL page by page into
 //! counted stretches. Not here: carrying the plan out (`run`).
 
 pub mod error;
 pub mod failures;
+mod index;
 pub mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,7 @@ use crate::barman::repository::wal::Histories;
 use crate::barman::repository::wal_listing::WalScope;
 use crate::barman::repository::{Catalog, CatalogEntry, Repository, RepositoryError, Unreadable};
 use crate::domain::backup::{Backup, BackupId, BackupKind, BackupStatus};
+use crate::domain::log::outline::Outline;
 use crate::domain::retention::inventory::WalInventory;
 use crate::domain::retention::{
     self, Activity, Archive, Candidate, Plan, Rules, SETTLED_AFTER, WalRange,
@@ -50,6 +53,8 @@ pub struct ExpirePlan {
     pub taken_back: Vec<BackupId>,
     /// Backups whose deletion was killed after their record had gone: our own objects are left.
     pub orphans: Vec<BackupId>,
+    /// The index objects of which no segment is left then.
+    pub index: Vec<Outline>,
     /// What each incremental backup is built on.
     parents: BTreeMap<BackupId, BackupId>,
     /// When the newest object of a backup was put.
@@ -67,7 +72,8 @@ impl ExpirePlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         let is_clear = self.killed.is_empty() && self.taken_back.is_empty();
-        self.plan.is_empty() && is_clear && self.orphans.is_empty()
+        let is_empty = self.plan.is_empty() && self.index.is_empty();
+        is_empty && is_clear && self.orphans.is_empty()
     }
 }
 
@@ -91,12 +97,15 @@ pub async fn plan(
     now: DateTime<Utc>,
 ) -> Result<ExpirePlan, ExpireError> {
     let found = Found::read(repository, now).await?;
+    // Before the WAL, which has all of what is indexed then.
+    let outlines = repository.index_outlines(None, None).await?;
     let mut wal = WalInventory::new(found.backups(), &found.histories.read);
     let foreign_objects = count_wal(repository, &mut wal).await?;
     let plan = found.decide(&wal, |archive| retention::plan(archive, rules, now));
     Ok(ExpirePlan {
         rules,
         now,
+        index: index::expired(outlines, &plan.wal, wal.segment_size()),
         plan,
         taken_back: found.taken_back(now),
         orphans: found.orphans(),

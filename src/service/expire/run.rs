@@ -1,4 +1,5 @@
-//! Carrying an expiry plan out: killed backups first, then backups, oldest first, WAL last.
+//! Carrying an expiry plan out: killed backups first, then backups, oldest first, then WAL, and last
+//! what the index tells of it.
 //!
 //! WAL goes only after the backups that needed it, and only what neither the plan nor a new look
 //! at the archive wants kept. Killed anywhere, a new plan goes on where this one was.
@@ -9,6 +10,7 @@ use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::barman::index_object;
 use crate::barman::repository::delete::Remains;
 use crate::barman::repository::wal_listing::{StoredWal, WalScope};
 use crate::barman::repository::{Repository, RepositoryError};
@@ -19,7 +21,7 @@ use crate::fault::{Fault, Kind, chain};
 use crate::service::catalog::{self, CatalogError};
 use crate::service::expire::error::ExpireError;
 use crate::service::expire::failures::{Failure, Row, Tried};
-use crate::service::expire::{ExpirePlan, wal_now};
+use crate::service::expire::{ExpirePlan, index, wal_now};
 use crate::service::maintenance;
 use crate::store::ObjectKey;
 
@@ -43,6 +45,8 @@ pub struct Done {
     pub wal_files: u64,
     /// Their sizes together, as stored.
     pub wal_bytes: u64,
+    /// How many index objects of such WAL are gone.
+    pub index_objects: u64,
 }
 
 impl fmt::Display for Done {
@@ -123,6 +127,7 @@ impl Run<'_> {
         self.check_cancel()?;
         if are_all_marked {
             self.delete_wal().await?;
+            self.delete_index().await?;
         }
         Ok(())
     }
@@ -267,6 +272,29 @@ impl Run<'_> {
         let now: Vec<&WalRange> = now.iter().filter(is_doomed).collect();
         for range in planned {
             self.delete_range(range, &now).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what the index tells of WAL that is gone.
+    async fn delete_index(&mut self) -> Result<(), Stop> {
+        let (repository, size) = (self.repository, self.plan.wal.segment_size());
+        let outlines = index::without_wal(repository, &self.plan.index, size).await?;
+        for outlines in outlines.chunks(BATCH_FILES) {
+            self.check_cancel()?;
+            let outlines = outlines.iter();
+            let keys = outlines.map(|outline| index_object::key(&repository.layout, outline));
+            let keys: Vec<ObjectKey> = keys.collect();
+            match repository.store.delete(&keys).await {
+                Ok(()) => {
+                    self.row.end();
+                    self.done.index_objects += u64::try_from(keys.len()).unwrap_or(u64::MAX);
+                }
+                Err(error) if error.is_retryable() => return Err(error.into()),
+                Err(error) => {
+                    self.note("the index of deleted WAL", Tried::New, error.into())?;
+                }
+            }
         }
         Ok(())
     }

@@ -136,8 +136,22 @@ async fn scene() -> Scene {
         let text = "1\t0/C000000\tno reason\n";
         scene.put(&format!("wals/{name}"), text).await;
     }
+    for name in [
+        INDEX_OF_EXPIRED,
+        INDEX_OF_KEPT,
+        INDEX_OF_BOTH,
+        INDEX_OF_NONE,
+    ] {
+        scene.put(name, "index").await;
+    }
     scene
 }
+
+const INDEX_OF_EXPIRED: &str = "cellarman/index/000000010000000000000001-n8.jsonl.zst";
+const INDEX_OF_BOTH: &str = "cellarman/index/000000010000000000000008-n2.jsonl.zst";
+const INDEX_OF_KEPT: &str = "cellarman/index/000000010000000000000009-n4.jsonl.zst";
+/// As an expiry leaves it that is killed when the WAL is gone.
+const INDEX_OF_NONE: &str = "cellarman/index/000000010000000000000000-n1.jsonl.zst";
 
 /// What is left of the scene.
 fn left() -> Vec<String> {
@@ -145,6 +159,7 @@ fn left() -> Vec<String> {
         .map(|name| format!("base/{NEW}/{name}"))
         .into();
     keys.push(format!("cellarman/backups/{NEW}/objects.json"));
+    keys.extend([INDEX_OF_BOTH, INDEX_OF_KEPT].map(str::to_owned));
     for number in 9..=12 {
         let folder = "wals/0000000100000000/0000000100000000";
         keys.push(format!("{folder}{number:08X}.gz"));
@@ -167,6 +182,7 @@ async fn what_is_not_wanted_goes_and_nothing_else() {
     assert_eq!(scene.keys().await, left());
     assert_eq!(done.backups, [id(OLD), id(FAILED)]);
     assert_eq!((done.wal_files, done.spared.len()), (11, 0));
+    assert_eq!((plan.index.len(), done.index_objects), (2, 2));
     assert!(scene.plan().await.is_empty());
 }
 
@@ -193,6 +209,12 @@ async fn death_at_any_change_orphans_nothing_and_the_next_run_goes_on() {
                 Err(_) => assert!(!tar, "{changes}: tars of {name} without a record"),
             }
         }
+        let old_wal = "wals/0000000100000000/000000010000000000000001.gz";
+        let is_index_orphaned = has(old_wal) && !has(INDEX_OF_EXPIRED);
+        assert!(
+            !is_index_orphaned,
+            "{changes}: the index went before its WAL"
+        );
         if outcome.is_ok() {
             assert!(changes > 15, "{changes}");
             assert_eq!(keys, left());
@@ -398,10 +420,13 @@ async fn what_cannot_be_deleted_does_not_hold_up_the_rest() {
         let expected = left();
         let mut keys = scene.keys().await;
         keys.retain(|key| !expected.contains(key));
-        // Of a backup, all that is not locked may stay with what is; of WAL, nothing.
+        // Of a backup, all that is not locked may stay with what is; of WAL, what the index tells.
         assert!(keys.iter().any(|key| key.contains(locked)), "{keys:?}");
-        let is_of_it = |key: &String| key.contains(OLD) || key.contains(locked);
+        let is_of_it =
+            |key: &String| key.contains(OLD) || key.contains(locked) || key == INDEX_OF_EXPIRED;
         assert!(keys.iter().all(is_of_it), "{keys:?}");
+        let is_index_left = keys.iter().any(|key| key == INDEX_OF_EXPIRED);
+        assert_eq!(is_index_left, !what.contains(OLD));
         if what.contains(OLD) {
             let info = repository.backup_info(&id(OLD)).await.unwrap();
             assert_eq!(info.status, BackupStatus::Failed);
