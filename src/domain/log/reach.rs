@@ -10,6 +10,7 @@ use crate::domain::log::stop::{Side, StopRecord, TransactionEnd, What};
 use crate::domain::lsn::Lsn;
 use crate::domain::recovery::{Target, utc};
 use crate::domain::segment::SegmentName;
+use crate::domain::timeline::TimelineId;
 use crate::fault::{Fault, Kind};
 
 /// Where recovery stops in the log, or why it does not.
@@ -144,6 +145,18 @@ pub enum Unreachable {
         /// Where the log ends, or nothing.
         end: String,
     },
+    /// It is on a timeline that recovery does not come to.
+    #[error(
+        "{target} is on timeline {timeline}, at {lsn}, and not on the line that recovery follows"
+    )]
+    OtherTimeline {
+        /// The target.
+        target: String,
+        /// The timeline.
+        timeline: TimelineId,
+        /// The first byte of its record.
+        lsn: Lsn,
+    },
     /// No record of that transaction or name.
     #[error("{target} is nowhere in the log behind backup {backup}{note}")]
     Unknown {
@@ -163,6 +176,9 @@ impl Fault for Unreachable {
 
     fn hint(&self) -> String {
         match self {
+            Self::OtherTimeline { timeline, .. } => {
+                return format!("Follow it with --target-timeline {timeline}.");
+            }
             Self::BeforeBackupEnd { .. } => {
                 "Choose a later target, or an earlier backup with --backup-id."
             }

@@ -6,13 +6,15 @@ use chrono::{DateTime, FixedOffset};
 
 use crate::barman::repository::Repository;
 use crate::domain::backup::Backup;
-use crate::domain::log::reach::{Reach, StopPoint};
-use crate::domain::recovery::{Refusal, Request, Target};
+use crate::domain::log::reach::{Reach, StopPoint, Unreachable};
+use crate::domain::recovery::{Refusal, Request, Target, TimelineWish};
 use crate::domain::timeline::KnownTimelines;
 use crate::fault;
 use crate::service::restore::chosen::{Chosen, Known};
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::way::Way;
+use crate::service::targets::resolve::ResolveError;
+use crate::service::targets::window;
 
 /// What is asked of a recovery.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +61,32 @@ pub async fn plan(
             let during = plan_from_later(repository, request, *time).await?;
             during.ok_or(refusal)
         }
-        _ => Err(refusal),
+        _ => Err(elsewhere(repository, request.recovery, refusal).await),
+    }
+}
+
+/// The same refusal or, where what is nowhere on the newest line is on another, that.
+async fn elsewhere(
+    repository: &Repository,
+    recovery: &Request,
+    refusal: RestoreError,
+) -> RestoreError {
+    let is_unknown = matches!(
+        refusal,
+        RestoreError::Resolve(ResolveError::Unreachable(Unreachable::Unknown { .. }))
+    );
+    if !is_unknown || recovery.timeline != TimelineWish::Latest {
+        return refusal;
+    }
+    match window::on_any_line(repository, recovery).await {
+        Ok(Some(point)) => ResolveError::from(Unreachable::OtherTimeline {
+            target: recovery.target.to_string(),
+            timeline: point.segment.timeline(),
+            lsn: point.record.begin,
+        })
+        .into(),
+        // What is known suffices to refuse it.
+        Ok(None) | Err(_) => refusal,
     }
 }
 

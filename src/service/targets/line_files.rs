@@ -220,21 +220,37 @@ impl LineFiles {
             if !is_next {
                 break;
             }
+            if let Some(cut) = self.cut_in(run).filter(|cut| *cut >= from) {
+                return Some(cut);
+            }
             last = Some(run.last);
         }
         last
     }
 
-    /// The gaps from the beginning on that have something behind them: first and last missing.
+    /// The segment in which the line left the timeline of these, where no later timeline has it:
+    /// recovery reads it up to there, and what follows is missing.
+    fn cut_in(&self, run: &Run) -> Option<SegmentNumber> {
+        let left = self.line.switched_at(run.held.timeline)?;
+        let number = SegmentNumber::holding(left, self.size);
+        let is_inside = number.start(self.size) < Some(left);
+        (is_inside && run.first <= number && number <= run.last).then_some(number)
+    }
+
+    /// The gaps from the beginning on that have something behind them: first and last missing. A
+    /// segment that is there only as a timeline that was left in it has it, is one.
     pub fn gaps(&self) -> Vec<(SegmentNumber, SegmentNumber)> {
         let mut gaps = Vec::new();
         let mut expected = self.begin;
+        let newest = self.runs.last().map(|run| run.last);
         for run in &self.runs {
             if run.first > expected
                 && let Some(last) = run.first.previous()
             {
                 gaps.push((expected, last));
             }
+            let cut = self.cut_in(run).filter(|cut| Some(*cut) < newest);
+            gaps.extend(cut.map(|cut| (cut, cut)));
             expected = run.last.next().unwrap_or(SegmentNumber::MAX);
         }
         gaps

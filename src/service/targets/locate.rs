@@ -134,7 +134,7 @@ impl<'a> Log<'a> {
             fetched: None,
         };
         let Some(last) = self.files.last_without_gap(begin) else {
-            walk.end.gap = self.gap_at(begin);
+            walk.end.gap = self.gap_from(begin);
             return Ok(Located::Nowhere(walk.end));
         };
         // A position tells where it is.
@@ -154,7 +154,7 @@ impl<'a> Log<'a> {
                 _ => break,
             }
         }
-        walk.end.gap = last.next().and_then(|behind| self.gap_at(behind));
+        walk.end.gap = self.gap_from(last);
         Ok(Located::Nowhere(walk.end))
     }
 
@@ -335,9 +335,10 @@ impl<'a> Log<'a> {
         scan::scan(self.repository, source, walk.from, Some(walk.stop.clone())).await
     }
 
-    fn gap_at(&self, number: SegmentNumber) -> Option<(SegmentName, SegmentName)> {
+    /// The first gap that ends at this segment or behind it.
+    fn gap_from(&self, number: SegmentNumber) -> Option<(SegmentName, SegmentName)> {
         let gaps = self.files.gaps();
-        let (first, last) = gaps.into_iter().find(|(first, _)| *first == number)?;
+        let (first, last) = gaps.into_iter().find(|(_, last)| *last >= number)?;
         Some((self.files.name(first)?, self.files.name(last)?))
     }
 

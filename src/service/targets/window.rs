@@ -8,7 +8,10 @@ use chrono::{DateTime, FixedOffset};
 
 use crate::barman::repository::{Repository, RepositoryError};
 use crate::domain::backup::{Backup, BackupId, BackupKind, BackupStatus};
+use crate::domain::log::reach::{Located, StopPoint};
+use crate::domain::log::stop::Stop;
 use crate::domain::lsn::Lsn;
+use crate::domain::recovery::Request;
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
 use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
 use crate::fault::{Fault, Kind};
@@ -91,6 +94,27 @@ pub async fn gaps(repository: &Repository) -> Result<Vec<(SegmentName, SegmentNa
         gaps.extend(files.named_gaps());
     }
     Ok(gaps.into_iter().collect())
+}
+
+/// The first record of any line, behind its first backup, at which recovery would stop.
+pub(crate) async fn on_any_line(
+    repository: &Repository,
+    recovery: &Request,
+) -> Result<Option<StopPoint>, WindowError> {
+    let Some(stop) = Stop::of(&recovery.target, recovery.inclusive) else {
+        return Ok(None);
+    };
+    for (line, backups) in begins(repository).await? {
+        let Some((first, size)) = backups.first() else {
+            continue;
+        };
+        let begin = SegmentNumber::holding(first.begin, *size);
+        let log = Log::open(repository, &line, (begin, *size)).await?;
+        if let Ok(Located::At(point)) = log.locate(first.begin, &stop).await {
+            return Ok(Some(point));
+        }
+    }
+    Ok(None)
 }
 
 /// Where recovery can begin, with the size of segments; the one that ends first in front.

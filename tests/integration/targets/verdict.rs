@@ -8,7 +8,7 @@ use std::io::Write;
 
 use cellarman::fault::Kind;
 use cellarman::service::restore::words;
-use chrono::{DateTime, FixedOffset};
+use chrono::{DateTime, FixedOffset, TimeDelta};
 use serde_json::Value;
 use testbed::cluster::Cluster;
 use testbed::wait;
@@ -150,7 +150,9 @@ fn fails(world: &World, history: &History, target: &Target, name: &str) {
     let time = (target.kind == "time").then(|| moment(&target.value));
     let backups = history.backups.iter().enumerate();
     for (index, (backup, begun_at)) in backups {
-        if time.is_some_and(|time| moment(begun_at) > time) {
+        // It is told to the second.
+        let begun_at = moment(begun_at) + TimeDelta::seconds(1);
+        if time.is_some_and(|time| begun_at > time) {
             continue;
         }
         let name = format!("{name}-{index}");

@@ -171,6 +171,9 @@ fn hint_of_target(error: &ResolveError) -> Option<String> {
                 "Choose an earlier target in recoveryTarget, leave it out to recover to the end of the \
                  archive or, if the source is still to archive the rest, wait."
             }
+            Unreachable::OtherTimeline { timeline, .. } => {
+                return Some(format!("Set recoveryTarget.targetTLI to \"{timeline}\"."));
+            }
             Unreachable::Unknown { .. } => {
                 "Correct recoveryTarget; `cellarman targets` shows what there is."
             }
