@@ -41,6 +41,8 @@ pub enum Kind {
     Internal,
     /// The store has no room left.
     Full,
+    /// A check could not be made, so that nobody knows.
+    NotVerified,
 }
 
 /// One row of the table.
@@ -68,7 +70,7 @@ const fn row(
     }
 }
 
-const TABLE: [Row; 16] = [
+const TABLE: [Row; 17] = [
     row(
         Kind::NotFound,
         "not-found",
@@ -181,6 +183,13 @@ const TABLE: [Row; 16] = [
         false,
         "Give the store more room, or a larger quota: `cellarman expire` must itself write a \
          little before it deletes.",
+    ),
+    row(
+        Kind::NotVerified,
+        "not-verified",
+        16,
+        false,
+        "Remove what the message names as being in the way, and run `cellarman verify` again.",
     ),
 ];
 

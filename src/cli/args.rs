@@ -19,6 +19,7 @@ use crate::cli::expire::ExpireArguments;
 use crate::cli::index::IndexCommand;
 use crate::cli::restore::RestoreArguments;
 use crate::cli::targets::TargetsArguments;
+use crate::cli::verify::VerifyArguments;
 use crate::cli::wal::WalCommand;
 use crate::config::Source;
 use crate::fault::{Fault, Kind};
@@ -96,6 +97,8 @@ pub enum Command {
     Index(IndexCommand),
     /// Test the store, the credentials, the server and the archive, with a hint for each failing point
     Check(CheckArguments),
+    /// Verify the archive: each backup's bytes, the WAL behind it and, with --deep, a server on it
+    Verify(VerifyArguments),
     /// Print the completions of a shell
     Completions {
         /// The shell

@@ -18,7 +18,8 @@ pub fn start(verbose: u8, command: &Command) {
         | Command::Restore(_)
         | Command::Targets(_)
         | Command::Expire(_)
-        | Command::Index(_) => Level::INFO,
+        | Command::Index(_)
+        | Command::Verify(_) => Level::INFO,
     };
     let level = match verbose {
         0 => quiet,

@@ -23,6 +23,8 @@ mod restore_report;
 pub mod targets;
 mod targets_report;
 pub mod text;
+pub mod verify;
+mod verify_report;
 pub mod wal;
 pub mod wal_gaps;
 
@@ -106,6 +108,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<ExitCode, AnyFault>
         Command::Expire(command) => expire::run(command, &context).await,
         Command::Index(command) => index::run(command, &context).await,
         Command::Check(command) => check::run(command, &context).await,
+        Command::Verify(command) => verify::run(command, &context).await,
         Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }

@@ -187,11 +187,13 @@ impl RestoreArguments {
     }
 }
 
-fn cores() -> usize {
+/// One job for each.
+pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn restore_command(context: &Context) -> Result<RestoreCommand, RestoreArgumentError> {
+/// How a server on what was restored fetches its log.
+pub(super) fn restore_command(context: &Context) -> Result<RestoreCommand, RestoreArgumentError> {
     let program = std::env::current_exe().map_err(|source| RestoreArgumentError::Path {
         what: "this program".to_owned(),
         source,

@@ -165,6 +165,14 @@ metrics! {
         "The first moment that can be recovered to.";
     LastRecoverable "cellarman_recovery_window_last_timestamp_seconds" Gauge Timestamp
         "The last moment known to this sidecar that can be recovered to.";
+    VerifyLastRun "cellarman_verify_last_run_timestamp_seconds" Gauge Timestamp
+        "When the archive was last verified as a whole, by `cellarman verify`.";
+    VerifiedBackups "cellarman_verify_backups" Gauge Count
+        "Backups in the archive that its verification found sound.";
+    VerifiedDamagedBackups "cellarman_verify_backups_damaged" Gauge Count
+        "Backups in the archive that its verification found damaged.";
+    VerifiedMissingWal "cellarman_verify_wal_segments_missing" Gauge Count
+        "WAL segments that backups need and that its verification did not find.";
     StoreReachable "cellarman_store_reachable" Gauge YesNo
         "Whether the object store answered when it was last asked by maintenance or a backup.";
 

@@ -1,5 +1,6 @@
 //! The live server, by SQL, and its data directory, by files.
 
+pub mod amcheck;
 pub mod client;
 pub mod connect;
 pub mod datadir;

@@ -13,6 +13,7 @@ pub mod restore;
 pub mod running;
 pub mod store_clock;
 pub mod targets;
+pub mod verify;
 pub mod wal_archive;
 #[cfg(test)]
 pub(crate) mod wal_fixture;

@@ -102,9 +102,9 @@ impl Bucket {
         let stored = self.get(key);
         let (_, codec) = Codec::split_suffix(key);
         let mut bytes = Vec::new();
-        decompressor(stored.as_slice(), codec)
-            .and_then(|mut reader| reader.read_to_end(&mut bytes))
-            .unwrap_or_else(|error| panic!("{key} does not decompress: {error}"));
+        let read = decompressor(stored.as_slice(), codec)
+            .and_then(|mut reader| reader.read_to_end(&mut bytes));
+        assert!(read.is_ok(), "{key} does not decompress: {read:?}");
         bytes
     }
 }

@@ -25,5 +25,6 @@ mod stores;
 mod targets;
 mod timelines;
 mod tls;
+mod verify;
 mod wal_records;
 mod wire;

@@ -2,7 +2,11 @@
 
 mod azure;
 mod base_backups;
+#[expect(dead_code, reason = "the files of these archives are read by others")]
+#[path = "../integration/bucket.rs"]
+mod bucket;
 mod expire;
 mod gcs;
 mod harness;
+mod verify;
 mod wal;

@@ -56,7 +56,7 @@ pub fn code(kind: Kind) -> Code {
         Kind::Full => Code::ResourceExhausted,
         Kind::Unsupported => Code::Unimplemented,
         Kind::Cancelled => Code::Cancelled,
-        Kind::Local | Kind::Internal => Code::Internal,
+        Kind::Local | Kind::Internal | Kind::NotVerified => Code::Internal,
     }
 }
 
@@ -85,7 +85,7 @@ fn hint_of(kind: Kind) -> &'static str {
         Kind::Cancelled => "It can be asked for again.",
         Kind::Internal => "This should not happen: please report it with the sidecar's log.",
         Kind::Full => "Give the store more room.",
-        Kind::Corrupt | Kind::Refused | Kind::Unsupported => kind.hint(),
+        Kind::Corrupt | Kind::Refused | Kind::Unsupported | Kind::NotVerified => kind.hint(),
     }
 }
 

@@ -1,16 +1,19 @@
 //! Figures through a sidecar's socket.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cellarman::cnpgi::metrics::metrics_client::MetricsClient;
 use cellarman::cnpgi::metrics::{
     CollectMetricsRequest, DefineMetricsRequest, MetricsCapabilitiesRequest,
 };
+use cellarman::service::verify;
 use serde_json::json;
 use testbed::or_not_run;
 use testbed::wait;
+use tokio_util::sync::CancellationToken;
 
-use crate::backup_bed::Bed;
+use crate::backup_bed::{Bed, OWN};
 
 /// The values of all metrics without labels, once each is seen to be defined.
 fn collect(bed: &Bed) -> BTreeMap<String, f64> {
@@ -80,4 +83,35 @@ fn figures_follow_what_the_sidecar_does() {
         .iter()
         .all(|name| values[name] > 0.0)
     });
+}
+
+#[test]
+fn figures_follow_what_somebody_else_verified() {
+    let every_second = json!({"retentionPolicyIntervalSeconds": 1});
+    let bed = or_not_run!(Bed::new(
+        &json!({"instanceSidecarConfiguration": every_second})
+    ));
+    bed.take("one", &[]);
+    bed.server.archive_now();
+    let repository = bed.repository("backups", OWN.1);
+    let request = verify::Request {
+        backup: None,
+        is_all: false,
+        jobs: 1,
+        deep: None,
+    };
+    let report = bed.sidecar.block(async {
+        let plan = verify::plan(&repository, request).await.expect("a plan");
+        plan.run(&CancellationToken::new(), Arc::new(|_| {})).await
+    });
+    assert_eq!(report.expect("a report").kind(), None);
+    wait::until_true("the figures to follow", || {
+        let values = collect(&bed);
+        let is_one = (values["cellarman_verify_backups"] - 1.0).abs() < 0.5;
+        is_one && values["cellarman_verify_last_run_timestamp_seconds"] > 0.0
+    });
+    let values = collect(&bed);
+    for name in ["backups_damaged", "wal_segments_missing"] {
+        assert!(values[&format!("cellarman_verify_{name}")].abs() < 0.5);
+    }
 }

@@ -10,6 +10,7 @@ mod folders;
 mod keep;
 pub mod record;
 mod servers;
+pub mod stored_backups;
 pub mod wal;
 pub mod wal_index;
 pub mod wal_listing;

@@ -8,7 +8,7 @@ use testbed::account::Account;
 use testbed::program::Program;
 use testbed::scratch::Scratch;
 
-const KINDS: [(Kind, &str); 16] = [
+const KINDS: [(Kind, &str); 17] = [
     (Kind::NotFound, "not found"),
     (Kind::Usage, "usage"),
     (Kind::Config, "configuration"),
@@ -25,6 +25,7 @@ const KINDS: [(Kind, &str); 16] = [
     (Kind::Cancelled, "interrupted"),
     (Kind::Internal, "internal"),
     (Kind::Full, "full"),
+    (Kind::NotVerified, "could not be verified"),
 ];
 
 /// The table's cells in pairs: a code and what it means.

@@ -97,9 +97,12 @@ fn reason(kind: Kind) -> &'static str {
         Kind::Corrupt => "Corrupt",
         Kind::Full => "Full",
         Kind::Cancelled => "Cancelled",
-        Kind::Postgres | Kind::Refused | Kind::Local | Kind::Unsupported | Kind::Internal => {
-            "Failed"
-        }
+        Kind::Postgres
+        | Kind::Refused
+        | Kind::Local
+        | Kind::Unsupported
+        | Kind::NotVerified
+        | Kind::Internal => "Failed",
     }
 }
 

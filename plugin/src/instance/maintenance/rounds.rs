@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cellarman::barman::repository::Catalog;
+use cellarman::barman::repository::{Catalog, Repository};
 use cellarman::clock;
 use cellarman::domain::backup::SystemId;
 use cellarman::fault::{Fault, Kind, chain};
-use cellarman::metrics::Metric;
+use cellarman::metrics::{Metric, Metrics};
 use cellarman::service::expire::{self, error::ExpireError, run::Done};
 use cellarman::service::store_clock;
+use cellarman::service::verify::results;
 use cellarman::service::wal_state::PgWal;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -108,6 +109,7 @@ impl<'a> Round<'a> {
         let summary = Summary::of(&catalog);
         summary.show(&self.context.metrics);
         self.context.metrics.set_flag(Metric::StoreReachable, true);
+        show_verification(&self.context.metrics, &archive.repository).await;
         let reachable = conditions::reachable(&own.server, summary.backups);
         conditions::set(self.context, &own.object_store, &reachable).await;
         let resources = self.context.resources.as_ref();
@@ -304,6 +306,24 @@ impl<'a> Round<'a> {
         }
         error
     }
+}
+
+/// Shows what the last verification of the archive found: somebody else may have run it.
+async fn show_verification(metrics: &Metrics, repository: &Repository) {
+    let summary = match results::Summary::read(repository).await {
+        Ok(summary) => summary.unwrap_or_default(),
+        Err(error) => {
+            debug!(
+                error = chain(&error),
+                "cannot read what a verification found"
+            );
+            return;
+        }
+    };
+    metrics.set_time(Metric::VerifyLastRun, summary.time());
+    metrics.set(Metric::VerifiedBackups, summary.backups_verified);
+    metrics.set(Metric::VerifiedDamagedBackups, summary.backups_damaged);
+    metrics.set(Metric::VerifiedMissingWal, summary.wal_segments_missing);
 }
 
 /// The system that the data directory is of.
