@@ -30,7 +30,8 @@ whole_archive() { # SERVER
     local names
     names=$(s3_list "$RUN_ID/store/$1/wals/" | grep -E '/[0-9A-F]{24}(\.[a-z0-9]+)?$' | sed -E 's#.*/##; s#\..*##' | sort)
     equal 'segments kept twice' '' "$(uniq -d <<<"$names")"
-    no_holes_below "$RUN_ID/store/$1"
+    # What is archived ahead may be there before what comes before it, for a moment.
+    until_true 60 'an archive without a hole' no_holes_below "$RUN_ID/store/$1"
     local key
     for key in $(s3_list "$RUN_ID/store/$1/wals/" | grep -E '/[0-9A-F]{24}\.gz$' | tail -12); do
         equal "size of $key" 16777216 "$(s3_get "$key" | gzip -dc | wc -c)"
