@@ -3,10 +3,12 @@
 //! # How data flows
 //!
 //! ```text
-//! PostgreSQL --archive_command--> wal archive: read -> check -> compress -> one PUT -> acknowledge
+//! PostgreSQL --archive_command--> wal archive: read -> check -> index, compress -> one PUT -> acknowledge
 //! backup create: begin -> copy (read -> tar -> compress -> parts -> PUT) -> end -> wait for WAL -> backup.info
-//! restore: choose a backup -> GET ranges -> decompress -> untar -> recovery settings
+//! targets, restore: backups and the index of the log -> the record that recovery stops at -> a plan
+//! restore: plan -> GET ranges -> decompress -> untar -> recovery settings
 //! PostgreSQL --restore_command--> wal restore: prefetched? rename : GET -> decompress -> rename
+//! verify: objects, WAL, a server on a copy -> results, kept for the next run and the metrics
 //! ```
 //!
 //! # The layers, in reading order

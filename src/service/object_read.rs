@@ -2,6 +2,7 @@
 //!
 //! Not here: ranged requests at once (`store::download`), and what the bytes are.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 
 use bytes::Bytes;
@@ -85,6 +86,24 @@ impl Read for BodyReader {
         }
         let count = self.chunk.len().min(buffer.len());
         buffer[..count].copy_from_slice(&self.chunk.split_to(count));
+        Ok(count)
+    }
+}
+
+/// A reader that remembers whether its end was met.
+pub(crate) struct Watched<R> {
+    /// Where the bytes come from.
+    pub(crate) inner: R,
+    /// Whether nothing more is to come.
+    pub(crate) is_at_end: Cell<bool>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        if count == 0 && !buffer.is_empty() {
+            self.is_at_end.set(true);
+        }
         Ok(count)
     }
 }

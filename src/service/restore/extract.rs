@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use tar::{EntryType, Header};
 use tokio_util::sync::CancellationToken;
 
+use crate::service::object_read::Watched;
 use crate::service::restore::disk_file::{DiskBuffer, DiskFile};
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::marker::Marker;
@@ -131,22 +132,6 @@ pub(crate) fn extract(
         {
             return Ok(writer.extracted);
         }
-    }
-}
-
-/// A reader that remembers whether its end was met.
-struct Watched<R> {
-    inner: R,
-    is_at_end: Cell<bool>,
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        if count == 0 && !buffer.is_empty() {
-            self.is_at_end.set(true);
-        }
-        Ok(count)
     }
 }
 

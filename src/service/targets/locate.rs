@@ -5,7 +5,6 @@
 //! here: which backup gets there (`resolve`).
 
 use std::cmp::Reverse;
-use std::iter::successors;
 
 use tracing::warn;
 
@@ -47,13 +46,13 @@ pub enum LocateError {
     /// A segment cannot be read.
     #[error(transparent)]
     Scan(#[from] ScanError),
-    /// Too much of the log is not in the index.
-    #[error("{count} segments from {first} on are not in the index")]
+    /// The index tells too little: too many segments would have to be read.
+    #[error(
+        "the index tells too little: more than {READ_MAX} segments would have to be read, of which {next} is the next"
+    )]
     NotIndexed {
-        /// The first of them.
-        first: SegmentName,
-        /// How many.
-        count: u64,
+        /// The first that was not read.
+        next: SegmentName,
     },
 }
 
@@ -285,10 +284,7 @@ impl<'a> Log<'a> {
             return Ok(Step::End);
         };
         if walk.may_read == 0 {
-            return Err(LocateError::NotIndexed {
-                first: file.segment,
-                count: self.not_indexed_from(number),
-            });
+            return Err(LocateError::NotIndexed { next: file.segment });
         }
         walk.may_read -= 1;
         let carry = walk.carry.take().filter(|(wanted, _)| *wanted == number);
@@ -340,14 +336,6 @@ impl<'a> Log<'a> {
         let gaps = self.files.gaps();
         let (first, last) = gaps.into_iter().find(|(_, last)| *last >= number)?;
         Some((self.files.name(first)?, self.files.name(last)?))
-    }
-
-    /// How many segments without a gap from `number` on are not in the index.
-    fn not_indexed_from(&self, number: SegmentNumber) -> u64 {
-        let there = |number: &SegmentNumber| self.files.file(*number).is_some();
-        let numbers = successors(Some(number), |number| number.next()).take_while(there);
-        let count = numbers.filter(|number| self.indexed(*number).is_none());
-        u64::try_from(count.count()).unwrap_or(u64::MAX)
     }
 }
 

@@ -149,8 +149,9 @@ pub(crate) async fn choose(
         };
         let located = log.locate(begin, &stop).await?;
         let note = match &located {
-            Located::Nowhere(end) => names::note(&log, &stop, end).await,
-            Located::At(_) => String::new(),
+            // One refusal is told, that of the newest.
+            Located::Nowhere(end) if refusal.is_none() => names::note(&log, &stop, end).await,
+            _ => String::new(),
         };
         match judge(target, start, located, &note) {
             Ok(Reach::AsAsked(point)) => {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::barman::repository::{Repository, StoredArchive};
 use crate::codec::decompress::decompressor;
+use crate::service::object_read::Watched;
 use crate::service::verify::OnBytes;
 use crate::store::download::{self, ChunkReader, DownloadOptions};
 use crate::store::error::{StoreError, StoreErrorKind};
@@ -178,22 +179,6 @@ impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         (self.on_bytes)(u64::try_from(count).unwrap_or(u64::MAX));
-        Ok(count)
-    }
-}
-
-/// A reader that remembers whether its end was met.
-struct Watched<R> {
-    inner: R,
-    is_at_end: Cell<bool>,
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        if count == 0 && !buffer.is_empty() {
-            self.is_at_end.set(true);
-        }
         Ok(count)
     }
 }
