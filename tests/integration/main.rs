@@ -26,5 +26,6 @@ mod targets;
 mod timelines;
 mod tls;
 mod verify;
+mod wal_index;
 mod wal_records;
 mod wire;

@@ -107,7 +107,11 @@ pub fn outline(key: &ObjectKey) -> Result<Outline, OutlineError> {
 impl IndexObject {
     /// What its name tells; `None` when it has no segments.
     pub fn outline(&self) -> Option<Outline> {
-        outline_of(&self.segments)
+        let outline = outline_of(&self.segments)?;
+        Some(Outline {
+            system_id: Some(self.system_id),
+            ..outline
+        })
     }
 
     /// Its bytes as stored.

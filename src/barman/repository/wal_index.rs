@@ -7,7 +7,6 @@ use futures::TryStreamExt;
 use crate::barman::index_object::{self, IndexObject, IndexObjectError};
 use crate::barman::repository::{Repository, RepositoryError};
 use crate::domain::log::outline::Outline;
-use crate::domain::segment::SegmentName;
 use crate::domain::timeline::TimelineId;
 use crate::store::error::StoreError;
 use crate::store::{ListRequest, ObjectKey, PutOptions};
@@ -42,21 +41,18 @@ impl IndexError {
 }
 
 impl Repository {
-    /// What the names of all index objects of a timeline tell, in the order of the log; of those
-    /// that begin at `from` or later, where that is given.
+    /// What the names of all index objects of a timeline, or of all timelines, tell, in the order
+    /// of the log. Objects of an earlier cluster, whose WAL went, may be among them.
     ///
     /// One request for each 1,000. Memory is about 100 bytes for each.
     pub async fn index_outlines(
         &self,
         timeline: Option<TimelineId>,
-        from: Option<SegmentName>,
     ) -> Result<Vec<Outline>, RepositoryError> {
         let all = index_object::prefix(&self.layout);
         let folder = timeline.map(|timeline| format!("{:08X}", timeline.to_u32()));
-        let after = from.map(|name| format!("{all}{name}"));
         let request = ListRequest {
             prefix: format!("{all}{}", folder.unwrap_or_default()),
-            start_after: after,
             ..ListRequest::default()
         };
         let mut outlines = Vec::new();

@@ -2,9 +2,10 @@
 //! search and draws the history.
 //!
 //! A name is the first segment and then fields, each a letter and lower-case hexadecimal numbers:
-//! `00000001000000000000000A-n10-c64.2-t6....6...-x2da.33e-r1-u1` for 16 segments with 100 commits
-//! and 2 rollbacks between two times (microseconds since 1970), of transactions 730 to 830, with
-//! one restore point and one record that could not be read. Fields that say nothing are left out.
+//! `00000001000000000000000A-n10-s6b...-c64.2-t6....6...-x2da.33e-r1-u1` for 16 segments of the
+//! cluster with that system identifier, with 100 commits and 2 rollbacks between two times
+//! (microseconds since 1970), of transactions 730 to 830, with one restore point and one record
+//! that could not be read. Fields that say nothing are left out.
 //! Not here: the contents of the object.
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 
+use crate::domain::backup::SystemId;
 use crate::domain::log::stop::{Stop, TransactionEnd};
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
 
@@ -23,6 +25,8 @@ pub struct Outline {
     pub first: SegmentName,
     /// How many; at least 1.
     pub count: u64,
+    /// The cluster whose log they are, where that is told.
+    pub system_id: Option<SystemId>,
     /// The commits and rollbacks in them.
     pub ends: Option<Ends>,
     /// How many restore points.
@@ -149,6 +153,9 @@ impl Outline {
 impl fmt::Display for Outline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-n{:x}", self.first, self.count)?;
+        if let Some(SystemId(id)) = self.system_id {
+            write!(f, "-s{id:x}")?;
+        }
         if let Some(ends) = &self.ends {
             let (earliest, latest) = (micros(ends.earliest), micros(ends.latest));
             write!(f, "-c{:x}.{:x}", ends.commits, ends.aborts)?;
@@ -183,12 +190,14 @@ impl FromStr for Outline {
 fn parse(text: &str) -> Option<Outline> {
     let mut fields = text.split('-');
     let first = fields.next()?.parse().ok()?;
-    let (mut count, mut counts, mut times, mut xids) = (0, None, None, None);
+    let (mut count, mut system_id) = (0, None);
+    let (mut counts, mut times, mut xids) = (None, None, None);
     let (mut restore_points, mut unread_records) = (0, 0);
     for field in fields {
         let (letter, value) = field.split_at_checked(1)?;
         match letter {
             "n" => count = number(value)?,
+            "s" => system_id = Some(SystemId(number(value)?)),
             "c" => counts = Some(pair(value)?),
             "t" => times = Some(pair(value)?),
             "x" => xids = Some(pair(value)?),
@@ -214,6 +223,7 @@ fn parse(text: &str) -> Option<Outline> {
     (count > 0).then_some(Outline {
         first,
         count,
+        system_id,
         ends,
         restore_points,
         unread_records,
@@ -252,6 +262,7 @@ mod tests {
         Outline {
             first: "00000001000000000000000A".parse().unwrap(),
             count: 16,
+            system_id: Some(SystemId(0x6b01_0000_0000_0001)),
             ends,
             restore_points: 0,
             unread_records: 0,
@@ -268,7 +279,7 @@ mod tests {
         for outline in [full, outline(None)] {
             assert_eq!(outline.to_string().parse(), Ok(outline));
         }
-        let text = "00000001000000000000000A-n10-zff";
+        let text = "00000001000000000000000A-n10-s6b01000000000001-zff";
         assert_eq!(text.parse(), Ok(outline(None)), "of a later release");
     }
 
@@ -279,6 +290,7 @@ mod tests {
             "00000001000000000000000A",
             "00000001000000000000000A-n0",
             "00000001000000000000000A-nxx",
+            "00000001000000000000000A-n1-sx",
             "00000001000000000000000A-n1-c1.2",
             "00000001000000000000000A-n1-c1.2-t1-x1.2",
             "00000001000000000000000A-n1-",

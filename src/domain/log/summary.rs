@@ -80,6 +80,7 @@ impl SegmentSummary {
         Outline {
             first: self.name,
             count: 1,
+            system_id: None,
             ends: self.ends,
             restore_points: u64::try_from(self.restore_points.len()).unwrap_or(u64::MAX),
             unread_records: self.unread_records + u64::from(!self.is_whole),
@@ -108,6 +109,7 @@ pub fn outline_of(segments: &[SegmentSummary]) -> Option<Outline> {
     Some(outlines.fold(first, |all, next| Outline {
         first: all.first,
         count: all.count + next.count,
+        system_id: all.system_id,
         ends: match (all.ends, next.ends) {
             (Some(ends), Some(more)) => Some(ends.and(more)),
             (ends, more) => ends.or(more),

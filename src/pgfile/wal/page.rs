@@ -54,6 +54,22 @@ pub struct SegmentHeader {
     pub block_size: u32,
 }
 
+/// A segment that lies where another belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Mistaken {
+    /// It is of another cluster.
+    #[error("it is of the cluster with system identifier {theirs}, and the archive of {ours}")]
+    Cluster {
+        /// Whose it is.
+        theirs: u64,
+        /// Whose it should be.
+        ours: u64,
+    },
+    /// It is of another place of the log, of a later timeline, or of another size.
+    #[error("it is another segment than its name says")]
+    Place,
+}
+
 /// Bytes that are not the start of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SegmentHeaderError {
@@ -179,6 +195,25 @@ impl SegmentHeader {
         name.number(self.segment_size)
             .and_then(|number: SegmentNumber| number.start(self.segment_size))
             .is_some_and(|start| start == self.page_address)
+    }
+
+    /// Why this is not the segment so named, of that size and of the cluster, where that is known.
+    pub fn mistaken_for(
+        &self,
+        name: SegmentName,
+        size: SegmentSize,
+        system_id: Option<u64>,
+    ) -> Option<Mistaken> {
+        match system_id {
+            Some(ours) if ours != self.system_id => Some(Mistaken::Cluster {
+                theirs: self.system_id,
+                ours,
+            }),
+            _ => {
+                let is_its_place = self.belongs_to(name) && self.timeline <= name.timeline();
+                (!is_its_place || self.segment_size != size).then_some(Mistaken::Place)
+            }
+        }
     }
 }
 

@@ -98,7 +98,7 @@ pub async fn plan(
 ) -> Result<ExpirePlan, ExpireError> {
     let found = Found::read(repository, now).await?;
     // Before the WAL, which has all of what is indexed then.
-    let outlines = repository.index_outlines(None, None).await?;
+    let outlines = repository.index_outlines(None).await?;
     let mut wal = WalInventory::new(found.backups(), &found.histories.read);
     let foreign_objects = count_wal(repository, &mut wal).await?;
     let plan = found.decide(&wal, |archive| retention::plan(archive, rules, now));

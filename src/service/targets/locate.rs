@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use tracing::warn;
 
 use crate::barman::repository::{Repository, RepositoryError};
+use crate::domain::backup::{Backup, SystemId};
 use crate::domain::log::outline::Outline;
 use crate::domain::log::reach::{Located, LogEnd, StopPoint};
 use crate::domain::log::stop::Stop;
@@ -22,8 +23,9 @@ use crate::pgfile::wal::stop::SegmentEnd;
 use crate::service::targets::line_files::{LineFile, LineFiles};
 use crate::service::targets::scan::{self, ScanError, Scanned, Source};
 
-/// How many segments are read because the index lacks them: what an archiver has not indexed yet.
-pub(super) const READ_MAX: u64 = 16;
+/// How many segments are read because the index lacks them: what an archiver has not indexed yet,
+/// and up to two objects that were lost, as a failover loses what was not put yet.
+pub(super) const READ_MAX: u64 = 48;
 
 /// How many names of restore points are kept, to tell those that are near to the one asked for.
 const NAMES_MAX: usize = 200;
@@ -34,7 +36,9 @@ pub struct Log<'a> {
     files: LineFiles,
     /// In the order of the log.
     outlines: Vec<Outline>,
-    begin: SegmentNumber,
+    start: LogStart,
+    /// How many segments one search reads itself.
+    pub(super) read_max: u64,
 }
 
 /// Why it cannot be told where recovery stops.
@@ -73,6 +77,29 @@ impl Fault for LocateError {
     }
 }
 
+/// Where a log begins that is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogStart {
+    /// The first segment.
+    pub segment: SegmentNumber,
+    /// The size of segments.
+    pub size: SegmentSize,
+    /// The cluster whose log it is, where that is known: other clusters' WAL ends it.
+    pub system_id: Option<SystemId>,
+}
+
+impl LogStart {
+    /// Where the log that this backup needs begins; `None` where its record does not tell.
+    pub fn of(backup: &Backup) -> Option<Self> {
+        let size = backup.segment_size;
+        Some(Self {
+            segment: SegmentNumber::holding(backup.begin_lsn?, size),
+            size,
+            system_id: backup.system_id,
+        })
+    }
+}
+
 /// A search under way.
 struct Walk {
     from: Lsn,
@@ -94,24 +121,29 @@ enum Step {
 }
 
 impl<'a> Log<'a> {
-    /// The log of `line` from `begin` on. One request for each 1,000 segments, and for each 1,000
+    /// The log of `line` from `start` on. One request for each 1,000 segments, and for each 1,000
     /// index objects.
     pub async fn open(
         repository: &'a Repository,
         line: &TimelineHistory,
-        (begin, size): (SegmentNumber, SegmentSize),
+        start: LogStart,
     ) -> Result<Self, RepositoryError> {
-        let files = LineFiles::list(repository, line, (begin, size)).await?;
+        let files = LineFiles::list(repository, line, (start.segment, start.size)).await?;
         let mut outlines = Vec::new();
         let timelines = line.ancestors().iter().map(|left| left.timeline);
         for timeline in timelines.chain([line.timeline()]) {
-            outlines.extend(repository.index_outlines(Some(timeline), None).await?);
+            outlines.extend(repository.index_outlines(Some(timeline)).await?);
         }
+        // What an earlier cluster of that name has left tells nothing of this one's log.
+        let is_ours =
+            |outline: &Outline| start.system_id.is_none() || outline.system_id == start.system_id;
+        outlines.retain(is_ours);
         Ok(Self {
             repository,
             files,
             outlines,
-            begin,
+            start,
+            read_max: READ_MAX,
         })
     }
 
@@ -123,13 +155,13 @@ impl<'a> Log<'a> {
     /// The first record from `from` on at which recovery stops.
     pub async fn locate(&self, from: Lsn, stop: &Stop) -> Result<Located, LocateError> {
         let size = self.files.size();
-        let begin = SegmentNumber::holding(from, size).max(self.begin);
+        let begin = SegmentNumber::holding(from, size).max(self.start.segment);
         let mut walk = Walk {
             from,
             stop: stop.clone(),
             end: LogEnd::default(),
             carry: None,
-            may_read: READ_MAX,
+            may_read: self.read_max,
             fetched: None,
         };
         let Some(last) = self.files.last_without_gap(begin) else {
@@ -205,11 +237,7 @@ impl<'a> Log<'a> {
         file: LineFile,
         from: Lsn,
     ) -> Result<Scanned, LocateError> {
-        let source = Source {
-            name: file.name(),
-            codec: file.codec,
-            carry: None,
-        };
+        let source = self.source(file, None);
         Ok(scan::scan(self.repository, source, from, None).await?)
     }
 
@@ -297,6 +325,10 @@ impl<'a> Log<'a> {
             let carry = self.scan(walk, before, None).await?.carry;
             scanned = self.scan(walk, file, carry).await?;
         }
+        if let Some(mistaken) = scanned.mistaken {
+            walk.end.broken = Some((file.segment, mistaken.to_string()));
+            return Ok(Step::End);
+        }
         if let Some((record, side)) = scanned.stop {
             let segment = file.segment;
             return Ok(Step::Stop(StopPoint {
@@ -317,17 +349,23 @@ impl<'a> Log<'a> {
         }
     }
 
+    fn source(&self, file: LineFile, carry: Option<Carry>) -> Source {
+        Source {
+            name: file.name(),
+            codec: file.codec,
+            carry,
+            size: self.start.size,
+            system_id: self.start.system_id,
+        }
+    }
+
     async fn scan(
         &self,
         walk: &Walk,
         file: LineFile,
         carry: Option<Carry>,
     ) -> Result<Scanned, ScanError> {
-        let source = Source {
-            name: file.name(),
-            codec: file.codec,
-            carry,
-        };
+        let source = self.source(file, carry);
         scan::scan(self.repository, source, walk.from, Some(walk.stop.clone())).await
     }
 

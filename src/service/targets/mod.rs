@@ -8,4 +8,6 @@ mod names;
 pub mod resolve;
 pub mod scan;
 pub mod survey;
+#[cfg(test)]
+mod tests;
 pub mod window;

@@ -48,8 +48,9 @@ pub(crate) async fn note(log: &Log<'_>, stop: &Stop, end: &LogEnd) -> String {
 
 /// The names nearest to the one that was asked for.
 fn nearest(wanted: &str, mut known: Vec<String>) -> String {
-    known.sort_by_key(|name| strsim::damerau_levenshtein(wanted, name));
+    known.sort_unstable();
     known.dedup();
+    known.sort_by_key(|name| strsim::damerau_levenshtein(wanted, name));
     known.truncate(NAMED_MAX);
     if known.is_empty() {
         return String::new();
@@ -64,13 +65,14 @@ mod tests {
 
     #[test]
     fn the_nearest_names_come_first() {
-        let known = ["after-load", "before-load", "other", "x", "y", "z"];
+        let known = ["after-load", "before-load", "y", "x", "z", "y", "other"];
         let known = known.map(str::to_owned).to_vec();
         let note = nearest("befor-load", known);
         assert!(
             note.starts_with("; the nearest names there are \"before-load\", \"after-load\""),
             "{note}"
         );
+        assert!(note.ends_with("\"other\", \"x\", \"y\""), "{note}");
         assert_eq!(nearest("x", Vec::new()), "");
     }
 }

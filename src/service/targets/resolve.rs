@@ -11,10 +11,9 @@ use crate::domain::log::reach::{Located, Reach, Start, StopPoint, Unreachable, j
 use crate::domain::log::stop::{Stop, What};
 use crate::domain::lsn::Lsn;
 use crate::domain::recovery::{Request, Target, utc};
-use crate::domain::segment::SegmentNumber;
 use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
 use crate::fault::{Fault, Kind};
-use crate::service::targets::locate::{LocateError, Log};
+use crate::service::targets::locate::{LocateError, Log, LogStart};
 use crate::service::targets::names;
 
 /// From how many backups one name is looked for, the newest first.
@@ -91,7 +90,10 @@ pub(crate) async fn reach(
     let (Some(stop), Some(begin), Some(end)) = (stop, backup.begin_lsn, backup.end_lsn) else {
         return Ok(None);
     };
-    let log = open(repository, line, begin, backup).await?;
+    let Some(log_start) = LogStart::of(backup) else {
+        return Ok(None);
+    };
+    let log = open(repository, line, log_start).await?;
     let located = log.locate(begin, &stop).await?;
     let note = match &located {
         Located::Nowhere(end) => names::note(&log, &stop, end).await,
@@ -108,12 +110,9 @@ pub(crate) async fn reach(
 async fn open<'a>(
     repository: &'a Repository,
     line: &TimelineHistory,
-    begin: Lsn,
-    backup: &Backup,
+    start: LogStart,
 ) -> Result<Log<'a>, ResolveError> {
-    let size = backup.segment_size;
-    let number = SegmentNumber::holding(begin, size);
-    let log = Log::open(repository, line, (number, size)).await;
+    let log = Log::open(repository, line, start).await;
     Ok(log.map_err(LocateError::from)?)
 }
 
@@ -135,10 +134,13 @@ pub(crate) async fn choose(
         .collect();
     begins.sort_by_key(|(begin, ..)| Reverse(*begin));
     let stop = Stop::of(target, request.inclusive);
-    let (Some((oldest, _, first)), Some(stop)) = (begins.last().copied(), stop) else {
+    let (Some((_, _, oldest)), Some(stop)) = (begins.last().copied(), stop) else {
         return Err(unknown(target, candidates).into());
     };
-    let log = open(repository, line, oldest, first).await?;
+    let Some(log_start) = LogStart::of(oldest) else {
+        return Err(unknown(target, candidates).into());
+    };
+    let log = open(repository, line, log_start).await?;
     let mut places: Vec<(BackupId, StopPoint)> = Vec::new();
     let mut refusal = None;
     for (begin, end, backup) in begins.into_iter().take(CANDIDATES_MAX) {

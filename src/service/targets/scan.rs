@@ -9,12 +9,15 @@ use chrono::{DateTime, Utc};
 use crate::barman::repository::Repository;
 use crate::codec::Codec;
 use crate::codec::decompress::decompressor;
+use crate::domain::backup::SystemId;
 use crate::domain::log::outline::Ends;
 use crate::domain::log::stop::{Side, Stop, StopRecord, TransactionEnd, What};
 use crate::domain::log::summary::RestorePoint;
 use crate::domain::lsn::Lsn;
+use crate::domain::segment::SegmentSize;
 use crate::domain::wal_file::WalFileName;
 use crate::fault::{Fault, Kind};
+use crate::pgfile::wal::page::Mistaken;
 use crate::pgfile::wal::reader::{Bodies, Carry, Event, ReaderError, ReaderOptions, SegmentReader};
 use crate::pgfile::wal::resource_manager::ResourceManager;
 use crate::pgfile::wal::stop::SegmentEnd;
@@ -35,6 +38,10 @@ pub(crate) struct Source {
     pub(crate) codec: Codec,
     /// What the segment before it has left.
     pub(crate) carry: Option<Carry>,
+    /// The size that it has to have.
+    pub(crate) size: SegmentSize,
+    /// The cluster that it has to be of, where that is known.
+    pub(crate) system_id: Option<SystemId>,
 }
 
 /// What a segment holds, up to the first stop.
@@ -58,6 +65,8 @@ pub(crate) struct Scanned {
     pub(crate) end: SegmentEnd,
     /// What the next segment needs.
     pub(crate) carry: Option<Carry>,
+    /// Why it is none of this log, where it is not.
+    pub(crate) mistaken: Option<Mistaken>,
 }
 
 /// A segment that cannot be read.
@@ -171,7 +180,7 @@ pub(crate) async fn scan(
     let codec = source.codec;
     let read = object_read::read(body, move |reader| {
         let mut input = decompressor(reader, codec)?;
-        Ok(walk(&mut input, source.carry, (from, stop)))
+        Ok(walk(&mut input, source, (from, stop)))
     });
     let damaged = |source| ScanError::Damaged {
         key: key.clone(),
@@ -187,14 +196,14 @@ pub(crate) async fn scan(
 
 fn walk(
     input: &mut impl Read,
-    carry: Option<Carry>,
+    source: Source,
     (from, wanted): (Lsn, Option<Stop>),
 ) -> io::Result<Result<Scanned, ReaderError>> {
     let options = ReaderOptions {
         check_crc: true,
         bodies: Bodies::OfRecovery,
     };
-    let mut reader = SegmentReader::new(options, carry);
+    let mut reader = SegmentReader::new(options, source.carry);
     let mut met = Met::new(from, wanted);
     let mut chunk = vec![0; CHUNK_BYTES];
     while met.stop.is_none() {
@@ -208,7 +217,12 @@ fn walk(
             return Ok(Err(error));
         }
     }
+    let name = source.name.segment();
+    let mistaken = reader.segment().zip(name).and_then(|(header, name)| {
+        header.mistaken_for(name, source.size, source.system_id.map(|id| id.0))
+    });
     Ok(reader.finish().map(|finished| Scanned {
+        mistaken,
         stop: met.stop,
         last_end: met.last_end,
         ends: met.ends,

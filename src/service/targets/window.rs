@@ -12,11 +12,11 @@ use crate::domain::log::reach::{Located, StopPoint};
 use crate::domain::log::stop::Stop;
 use crate::domain::lsn::Lsn;
 use crate::domain::recovery::Request;
-use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
+use crate::domain::segment::SegmentName;
 use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
 use crate::fault::{Fault, Kind};
 use crate::service::targets::line_files::LineFiles;
-use crate::service::targets::locate::{LocateError, Log};
+use crate::service::targets::locate::{LocateError, Log, LogStart};
 use crate::service::targets::survey::Survey;
 
 /// What can be recovered to along one timeline and its ancestors.
@@ -86,11 +86,10 @@ pub async fn windows(repository: &Repository) -> Result<Vec<Window>, WindowError
 pub async fn gaps(repository: &Repository) -> Result<Vec<(SegmentName, SegmentName)>, WindowError> {
     let mut gaps = BTreeSet::new();
     for (line, backups) in begins(repository).await? {
-        let Some((first, size)) = backups.first() else {
+        let Some((_, start)) = backups.first() else {
             continue;
         };
-        let begin = SegmentNumber::holding(first.begin, *size);
-        let files = LineFiles::list(repository, &line, (begin, *size)).await?;
+        let files = LineFiles::list(repository, &line, (start.segment, start.size)).await?;
         gaps.extend(files.named_gaps());
     }
     Ok(gaps.into_iter().collect())
@@ -105,11 +104,10 @@ pub(crate) async fn on_any_line(
         return Ok(None);
     };
     for (line, backups) in begins(repository).await? {
-        let Some((first, size)) = backups.first() else {
+        let Some((first, start)) = backups.first() else {
             continue;
         };
-        let begin = SegmentNumber::holding(first.begin, *size);
-        let log = Log::open(repository, &line, (begin, *size)).await?;
+        let log = Log::open(repository, &line, *start).await?;
         if let Ok(Located::At(point)) = log.locate(first.begin, &stop).await {
             return Ok(Some(point));
         }
@@ -117,8 +115,8 @@ pub(crate) async fn on_any_line(
     Ok(None)
 }
 
-/// Where recovery can begin, with the size of segments; the one that ends first in front.
-type Begins = Vec<(Begin, SegmentSize)>;
+/// Where recovery can begin, and the log that it needs; the one that ends first in front.
+type Begins = Vec<(Begin, LogStart)>;
 
 /// Each line with the backups on it.
 async fn begins(repository: &Repository) -> Result<Vec<(TimelineHistory, Begins)>, WindowError> {
@@ -167,7 +165,7 @@ fn begins_on(line: TimelineHistory, usable: &[&Backup]) -> (TimelineHistory, Beg
             end_time: backup.end_time,
         };
         let is_on = line.holds(end_timeline(backup)?, begin.end);
-        is_on.then_some((begin, backup.segment_size))
+        is_on.then_some((begin, LogStart::of(backup)?))
     });
     let mut begins: Begins = on_line.collect();
     begins.sort_by_key(|(begin, _)| begin.end);
@@ -181,9 +179,8 @@ async fn window(
 ) -> Result<Window, WindowError> {
     let survey = match backups.first() {
         None => Survey::default(),
-        Some((first, size)) => {
-            let begin = SegmentNumber::holding(first.begin, *size);
-            let log = Log::open(repository, &line, (begin, *size)).await?;
+        Some((first, start)) => {
+            let log = Log::open(repository, &line, *start).await?;
             log.survey(first.begin).await?
         }
     };

@@ -11,7 +11,7 @@ pub(crate) mod group;
 pub(crate) mod pending;
 pub(crate) mod put;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::domain::segment::SegmentSize;
 

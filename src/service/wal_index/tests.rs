@@ -27,10 +27,10 @@ use crate::store::memory::MemoryStore;
 use crate::store::{ListRequest, ObjectKey, PutOptions};
 
 /// The first segment, which begins a group.
-const FIRST: u64 = 16;
+pub(crate) const FIRST: u64 = 16;
 
 /// A log of 36 segments: two groups and a part of one.
-static LOG: LazyLock<LogBuilder> = LazyLock::new(|| log(36, 40_000));
+pub(crate) static LOG: LazyLock<LogBuilder> = LazyLock::new(|| log(36, 40_000));
 
 /// A log of transactions among messages of up to so many bytes.
 fn log(segments: usize, message_bytes: u32) -> LogBuilder {
@@ -196,7 +196,7 @@ impl Bed {
 
     async fn objects(&self) -> Vec<IndexObject> {
         let mut objects = Vec::new();
-        for outline in self.repository.index_outlines(None, None).await.unwrap() {
+        for outline in self.repository.index_outlines(None).await.unwrap() {
             objects.push(self.repository.index_object(&outline).await.unwrap());
         }
         objects
@@ -430,7 +430,7 @@ async fn segments_that_cannot_be_indexed_are_named_and_cut_the_others_nowhere_el
     let named: Vec<SegmentName> = built.not_indexed.iter().map(|one| one.name).collect();
     assert_eq!(named, [3, 9, 12, 20].map(name), "{built:?}");
     assert!(
-        built.not_indexed[0].reason.contains("of cluster 76"),
+        built.not_indexed[0].reason.contains("system identifier 76"),
         "{built:?}"
     );
     assert!(built.not_indexed[2].reason.contains("another segment"));

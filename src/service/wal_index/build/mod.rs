@@ -114,7 +114,7 @@ struct Builder<'a> {
     system_id: SystemId,
     size: SegmentSize,
     segments: Segments,
-    /// What is there, in the order of the log.
+    /// What is there of this cluster, in the order of the log.
     outlines: Vec<Outline>,
     is_rebuild: bool,
 }
@@ -131,12 +131,14 @@ pub async fn build(
 ) -> Result<Built, BuildError> {
     let cluster = contents::cluster(repository).await?;
     let (system_id, size) = cluster.ok_or(BuildError::NoWal)?;
+    // Objects are of segments that are there already, and so the second listing has those.
+    let mut outlines = repository.index_outlines(None).await?;
+    outlines.retain(|outline| outline.system_id == Some(system_id));
     let builder = Builder {
         repository,
         system_id,
         size,
-        // Objects are of segments that are there already, and so the second listing has those.
-        outlines: repository.index_outlines(None, None).await?,
+        outlines,
         segments: Segments::list(repository, size).await?,
         is_rebuild: options.is_rebuild,
     };

@@ -78,16 +78,9 @@ impl Builder<'_> {
 
     /// Why what was read is not that segment of this archive's cluster, whole.
     fn objection(&self, name: SegmentName, read: &Summarized) -> Option<String> {
-        let header = &read.header;
-        if header.system_id != self.system_id.0 {
-            let (theirs, ours) = (header.system_id, self.system_id);
-            return Some(format!(
-                "it is of cluster {theirs}, and the archive of {ours}"
-            ));
-        }
-        let is_its_name = header.belongs_to(name) && header.timeline <= name.timeline();
-        if header.segment_size != self.size || !is_its_name {
-            return Some("it is another segment than its name says".to_owned());
+        let ours = Some(self.system_id.0);
+        if let Some(mistaken) = read.header.mistaken_for(name, self.size, ours) {
+            return Some(mistaken.to_string());
         }
         match read.end {
             SegmentEnd::Whole => None,
