@@ -194,7 +194,8 @@ async fn what_an_earlier_cluster_left_in_the_index_tells_nothing() {
     index(&repository).await;
     for outline in repository.index_outlines(None).await.unwrap() {
         let mut object = repository.index_object(&outline).await.unwrap();
-        object.system_id = SystemId(5);
+        // Its name comes first.
+        object.system_id = SystemId(1);
         for segment in &mut object.segments {
             (segment.ends, segment.last_end) = (None, None);
             segment.xids = XidSetBuilder::default().finish();
