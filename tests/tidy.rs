@@ -41,7 +41,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
 ];
 
 /// The same for the modules of the plugin, among themselves; all of them may import the library.
-const PLUGIN_LAYERS: [(&str, &[&str]); 15] = [
+const PLUGIN_LAYERS: [(&str, &[&str]); 17] = [
     ("allocator", &[]),
     ("arguments", &[]),
     ("logging", &["arguments"]),
@@ -50,6 +50,8 @@ const PLUGIN_LAYERS: [(&str, &[&str]); 15] = [
     ("object_store", &[]),
     ("crd", &[]),
     ("resources", &[]),
+    ("archives", &["cluster", "object_store", "resources"]),
+    ("recovery", &["cluster"]),
     ("grpc", &["logging"]),
     ("operator", &["cluster", "object_store"]),
     ("cache", &["operator", "resources"]),
@@ -78,7 +80,15 @@ const PLUGIN_LAYERS: [(&str, &[&str]); 15] = [
     ),
     (
         "instance",
-        &["arguments", "cluster", "object_store", "resources", "grpc"],
+        &[
+            "arguments",
+            "cluster",
+            "object_store",
+            "resources",
+            "archives",
+            "recovery",
+            "grpc",
+        ],
     ),
     (
         "program",

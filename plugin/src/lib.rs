@@ -7,6 +7,8 @@
 //! | [`cluster`], [`object_store`] | pure: what matters of a Cluster and of an ObjectStore |
 //! | [`crd`] | the CustomResourceDefinition of ObjectStores |
 //! | [`resources`] | manifests, secrets, status and events: Kubernetes or a directory |
+//! | [`archives`] | an ObjectStore and its Secrets, opened |
+//! | [`recovery`] | what a Cluster asks of a recovery, and refusals in its words |
 //! | [`grpc`] | what every gRPC server here shares |
 //! | [`instance`] | the sidecar of an instance or of a recovery job |
 //! | [`operator`] | pure: what the operator's side decides |
@@ -17,6 +19,7 @@
 //! Which of them may import which is a table in the root's `tests/tidy.rs`.
 
 pub mod allocator;
+pub mod archives;
 pub mod arguments;
 pub mod cache;
 pub mod cluster;
@@ -29,5 +32,6 @@ pub mod logging;
 pub mod object_store;
 pub mod operator;
 pub mod program;
+pub mod recovery;
 pub mod resources;
 pub mod serving;

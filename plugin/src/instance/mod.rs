@@ -3,7 +3,6 @@
 //! Not here: what the services do.
 
 pub mod absence;
-pub mod archives;
 pub mod archiving;
 pub mod backup;
 pub mod choice;
@@ -27,9 +26,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::warn;
 
+use crate::archives::ArchiveCache;
 use crate::arguments::{CommonArguments, InstanceArguments};
 use crate::grpc::{health, identity, socket};
-use crate::instance::archives::ArchiveCache;
 use crate::instance::archiving::Outcomes;
 use crate::resources::Resources;
 use crate::resources::api::{ApiError, ApiServer};

@@ -19,7 +19,7 @@ use cellarman::service::base_backup::WalSupply;
 use tokio::time;
 use tracing::info;
 
-use crate::instance::archives::OpenArchive;
+use crate::archives::OpenArchive;
 
 /// Between two looks for a segment that is not archived yet.
 const PAUSE: Duration = Duration::from_secs(1);

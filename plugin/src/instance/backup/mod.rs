@@ -36,9 +36,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
+use crate::archives::{OpenArchive, OpenError};
 use crate::cluster::ArchiveRef;
 use crate::grpc::status;
-use crate::instance::archives::{OpenArchive, OpenError};
 use crate::instance::backup::extra_archive::ExtraArchive;
 use crate::instance::backup::progress::Shown;
 use crate::instance::backup::request::Wanted;

@@ -10,8 +10,8 @@ use cellarman::cnpgi::backup::BackupResult;
 use cellarman::domain::timeline::TimelineId;
 use cellarman::service::base_backup::BackupReport;
 
+use crate::archives::OpenArchive;
 use crate::instance::Context;
-use crate::instance::archives::OpenArchive;
 use crate::instance::backup::request::Wanted;
 
 /// The ObjectStore that a backup is in.

@@ -4,8 +4,8 @@ use cellarman::barman::repository::RepositoryError;
 use cellarman::fault::{Fault, Kind};
 use cellarman::service::expire::error::ExpireError;
 
+use crate::archives::OpenError;
 use crate::cluster::ClusterError;
-use crate::instance::archives::OpenError;
 use crate::resources::ResourceError;
 
 /// A round that failed.

@@ -20,9 +20,9 @@ use serde_json::Value;
 use tokio::task;
 use tracing::{debug, info, warn};
 
+use crate::archives::OpenArchive;
 use crate::cluster::{ArchiveRef, Cluster, PluginEntry};
 use crate::instance::Context;
-use crate::instance::archives::OpenArchive;
 use crate::instance::maintenance::collection::{self, Completed, Seen};
 use crate::instance::maintenance::error::RoundError;
 use crate::instance::maintenance::{conditions, named_by, rules};

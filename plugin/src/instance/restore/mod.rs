@@ -6,7 +6,6 @@
 
 mod error;
 mod run;
-mod target;
 mod wal_storage;
 
 use std::sync::Arc;

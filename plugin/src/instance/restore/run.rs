@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cellarman::barman::repository::Repository;
-use cellarman::domain::recovery::Request;
 use cellarman::fault::{Fault, chain};
 use cellarman::service::restore::error::RestoreError;
 use cellarman::service::restore::plan::{self, RestorePlan};
@@ -22,13 +21,13 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::archives::OpenArchive;
 use crate::cluster::Cluster;
 use crate::instance::Context;
-use crate::instance::archives::OpenArchive;
 use crate::instance::choice::{Asker, Named};
 use crate::instance::restore::error::HookError;
-use crate::instance::restore::target::{self, Asked};
 use crate::instance::restore::wal_storage;
+use crate::recovery::target::{self, Asked};
 
 /// How long what may pass is waited out before anything is written: rights that come late, a
 /// store that is away for a moment.
@@ -121,18 +120,8 @@ impl Hook {
 
     async fn plan(&self, archive: &OpenArchive, asked: Asked) -> Result<RestorePlan, HookError> {
         let repository = &archive.repository;
-        let backup = match &asked.backup {
-            Some(wanted) => Some(repository.resolve(wanted).await?),
-            None => None,
-        };
         let request = RestoreRequest {
-            recovery: Request {
-                target: asked.target,
-                inclusive: asked.inclusive,
-                timeline: asked.timeline,
-                backup,
-                may_end_later: false,
-            },
+            recovery: asked.into_request(repository).await?,
             action: TargetAction::Promote,
             accepts_gap: false,
             pgdata: self.context.pgdata.clone(),

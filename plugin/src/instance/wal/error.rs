@@ -7,9 +7,9 @@ use cellarman::service::wal_archive::error::ArchiveError;
 use cellarman::service::wal_restore::error::RestoreError;
 use tonic::Status;
 
+use crate::archives::OpenError;
 use crate::cluster::ClusterError;
 use crate::grpc::status;
-use crate::instance::archives::OpenError;
 use crate::instance::choice::NoArchive;
 
 /// A call about WAL that failed.

@@ -29,9 +29,9 @@ use cellarman::service::wal_archive::{Archived, Demand, contents};
 use tonic::{Request, Response, Status};
 use tracing::{debug, warn};
 
+use crate::archives::OpenArchive;
 use crate::cluster::Cluster;
 use crate::instance::Context;
-use crate::instance::archives::OpenArchive;
 use crate::instance::archiving::{self, Outcome};
 use crate::instance::choice::{Asker, Named};
 use crate::instance::wal::error::WalError;

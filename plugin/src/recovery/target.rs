@@ -1,21 +1,22 @@
-//! Pure: how far a Cluster is to be recovered, from its words to a request.
+//! How far a Cluster is to be recovered, from its words to a request.
 //!
 //! The operator itself tells the server its target; here it decides which backup is restored. Not
 //! here: choosing that.
 
+use cellarman::barman::repository::{Repository, RepositoryError};
 use cellarman::domain::lsn::Lsn;
-use cellarman::domain::recovery::{Target, TimelineWish};
+use cellarman::domain::recovery::{Request, Target, TimelineWish};
 use cellarman::fault::{Fault, Kind};
 use cellarman::service::restore::words::{self, WordError};
 
 use crate::cluster::RecoveryTarget;
 
 /// Where the words stand.
-const FIELD: &str = "spec.bootstrap.recovery.recoveryTarget";
+pub const FIELD: &str = "spec.bootstrap.recovery.recoveryTarget";
 
 /// A target that makes no sense.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TargetError {
+pub enum TargetError {
     /// A word that cannot be.
     #[error("{FIELD}.{field} cannot be read")]
     Word {
@@ -49,16 +50,39 @@ impl Fault for TargetError {
 
 /// What a Cluster asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) target: Target,
-    pub(super) inclusive: bool,
-    pub(super) timeline: TimelineWish,
-    /// By its id or its name.
-    pub(super) backup: Option<String>,
+pub struct Asked {
+    /// How far.
+    pub target: Target,
+    /// Whether what lies exactly at the target is replayed.
+    pub inclusive: bool,
+    /// Along which line.
+    pub timeline: TimelineWish,
+    /// From this backup, by its id or its name.
+    pub backup: Option<String>,
+}
+
+impl Asked {
+    /// The request, with the backup that it names looked up in the catalog.
+    ///
+    /// # Errors
+    /// Where the catalog has no such backup, or cannot be read.
+    pub async fn into_request(self, repository: &Repository) -> Result<Request, RepositoryError> {
+        let backup = match &self.backup {
+            Some(wanted) => Some(repository.resolve(wanted).await?),
+            None => None,
+        };
+        Ok(Request {
+            target: self.target,
+            inclusive: self.inclusive,
+            timeline: self.timeline,
+            backup,
+            may_end_later: false,
+        })
+    }
 }
 
 /// Reads the words.
-pub(super) fn asked(given: Option<&RecoveryTarget>) -> Result<Asked, TargetError> {
+pub fn asked(given: Option<&RecoveryTarget>) -> Result<Asked, TargetError> {
     let nothing = RecoveryTarget::default();
     let given = given.unwrap_or(&nothing);
     let text = |value: &Option<String>| {

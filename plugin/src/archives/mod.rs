@@ -2,36 +2,34 @@
 //!
 //! An ObjectStore and its Secrets are looked at again when they are used and the last look is
 //! older than 10 s; what changed is opened anew. While the API is away, what is known goes on.
-//! Not here: which archive a call is about.
+//! Not here: reading the two (`documents`), and which archive a call is about.
 
+pub mod documents;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use cellarman::barman::layout::{Layout, ServerName, ServerNameError};
 use cellarman::barman::repository::Repository;
+use cellarman::config::Settings;
 use cellarman::config::error::ConfigError;
-use cellarman::config::{self, Settings};
 use cellarman::fault::{Fault, Kind, chain};
 use cellarman::service::wal_archive::{ArchiveOptions, Archiver};
 use cellarman::service::wal_restore::{RestoreOptions, Restorer};
 use cellarman::store::error::StoreError;
 use cellarman::store::open;
-use futures::future::join_all;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time;
 use tracing::{info, warn};
 
+use crate::archives::documents::{Documents, Reader};
 use crate::cluster::ArchiveRef;
-use crate::object_store::{self, SecretKeyRef};
-use crate::resources::{ObjectKind, ObjectRef, ResourceError, Resources, SecretData};
+use crate::resources::{ObjectKind, ObjectRef, ResourceError, Resources};
 
 /// How long a look at the ObjectStore and its Secrets serves.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -146,14 +144,6 @@ struct Entry {
     is_absence_told: bool,
 }
 
-/// An ObjectStore with the Secrets it names.
-struct Documents {
-    object_store: Value,
-    secrets: Vec<Value>,
-    /// Secrets that may not be read, by name.
-    denied: BTreeMap<String, (String, ResourceError)>,
-}
-
 impl fmt::Debug for ArchiveCache {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("ArchiveCache");
@@ -185,7 +175,11 @@ impl ArchiveCache {
             }
             other => other.map(|(known, _)| known),
         };
-        let documents = self.documents(&archive.object_store, named_by);
+        let reader = Reader {
+            resources: &*self.resources,
+            certificates: Some(&self.certificates),
+        };
+        let documents = reader.read(&archive.object_store, named_by);
         let documents = match &known {
             Some(_) => time::timeout(PATIENCE_WITH_KNOWN, documents)
                 .await
@@ -278,80 +272,14 @@ impl ArchiveCache {
         work(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the ObjectStore and the Secrets it names.
-    async fn documents(&self, name: &str, named_by: &str) -> Result<Documents, OpenError> {
-        let object = ObjectRef::new(ObjectKind::ObjectStore, name);
-        let object_store =
-            self.resources
-                .get(&object)
-                .await
-                .map_err(|cause| OpenError::Object {
-                    named_by: named_by.to_owned(),
-                    cause,
-                })?;
-        let object_store = object_store::essence(&object_store);
-        let keys = object_store::secret_keys(&object_store);
-        let certificate = self.mounted_certificate(name);
-        let names: BTreeSet<&str> = keys
-            .iter()
-            .filter(|key| certificate.is_none() || !key.is_certificate())
-            .map(|key| key.secret.as_str())
-            .collect();
-        let read = names
-            .into_iter()
-            .map(|secret| async move { (secret, self.resources.secret(secret).await) });
-        let mut values: BTreeMap<&str, SecretData> = BTreeMap::new();
-        let mut denied = BTreeMap::new();
-        for (secret, outcome) in join_all(read).await {
-            let field = field_of(&keys, secret, &object);
-            match outcome {
-                Ok(data) => drop(values.insert(secret, data)),
-                // Whether it is needed shows when the settings are read.
-                Err(ResourceError::NotFound { .. }) => {}
-                Err(cause @ ResourceError::Denied { .. }) => {
-                    denied.insert(secret.to_owned(), (field, cause));
-                }
-                Err(cause) => {
-                    return Err(OpenError::Object {
-                        named_by: field,
-                        cause,
-                    });
-                }
-            }
-        }
-        if let (Some(bytes), Some(key)) =
-            (certificate, keys.iter().find(|key| key.is_certificate()))
-        {
-            let secret = values.entry(&key.secret).or_default();
-            secret.0.insert(key.key.clone(), bytes);
-        }
-        let secrets = values
-            .iter()
-            .map(|(name, data)| document_of(name, data))
-            .collect();
-        Ok(Documents {
-            object_store,
-            secrets,
-            denied,
-        })
-    }
-
-    /// The certificates that the Pod has, which need no right to read the Secret.
-    fn mounted_certificate(&self, object_store: &str) -> Option<Vec<u8>> {
-        let path = self.certificates.join(object_store).join("barman-ca.crt");
-        std::fs::read(path).ok()
-    }
-
     async fn open_documents(
         &self,
         archive: &ArchiveRef,
         documents: Documents,
     ) -> Result<OpenArchive, OpenError> {
-        let server: ServerName = archive.server.parse().map_err(|source| OpenError::Server {
-            name: archive.server.clone(),
-            source,
-        })?;
-        let settings = self.settings(archive, &documents)?;
+        let server = server_name(archive)?;
+        let env = |name: &str| std::env::var(name).ok();
+        let settings = documents.settings(&env)?;
         let store = open::open(&settings.destination.store).await?;
         let layout = Layout::new(&settings.destination.path, &server);
         let repository = Repository::new(store, layout);
@@ -386,41 +314,14 @@ impl ArchiveCache {
             restorer,
         })
     }
-
-    fn settings(&self, archive: &ArchiveRef, documents: &Documents) -> Result<Settings, OpenError> {
-        let name = &archive.object_store;
-        let namespace = self.resources.namespace();
-        let origin = format!("ObjectStore {name} in namespace {namespace}");
-        let all = std::iter::once(&documents.object_store).chain(&documents.secrets);
-        let all: Result<Vec<_>, _> = all.map(serde_norway::to_value).collect();
-        let all = all.map_err(|source| ConfigError::Yaml {
-            path: PathBuf::from(&origin),
-            source,
-        })?;
-        let env = |name: &str| std::env::var(name).ok();
-        let settings = config::from_documents(Path::new(&origin), &all, &env);
-        settings.map_err(|error| match &error {
-            ConfigError::SecretMissing { secret, .. } => match documents.denied.get(secret) {
-                Some((named_by, cause)) => OpenError::Object {
-                    named_by: named_by.clone(),
-                    cause: cause.clone(),
-                },
-                None => error.into(),
-            },
-            _ => error.into(),
-        })
-    }
 }
 
-impl Documents {
-    fn digest(&self) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new();
-        for document in std::iter::once(&self.object_store).chain(&self.secrets) {
-            hasher.update(document.to_string().as_bytes());
-            hasher.update(b"\n");
-        }
-        hasher.finalize()
-    }
+/// The server's name, if it can be one.
+pub fn server_name(archive: &ArchiveRef) -> Result<ServerName, OpenError> {
+    archive.server.parse().map_err(|source| OpenError::Server {
+        name: archive.server.clone(),
+        source,
+    })
 }
 
 fn no_answer(archive: &ArchiveRef, named_by: &str) -> OpenError {
@@ -432,18 +333,4 @@ fn no_answer(archive: &ArchiveRef, named_by: &str) -> OpenError {
             reason: "it did not answer in time".to_owned(),
         },
     }
-}
-
-/// The first field that names this Secret.
-fn field_of(keys: &[SecretKeyRef], secret: &str, object_store: &ObjectRef) -> String {
-    let key = keys.iter().find(|key| key.secret == secret);
-    let field = key.map_or("spec.configuration", |key| key.field.as_str());
-    format!("{field} of {object_store}")
-}
-
-fn document_of(name: &str, data: &SecretData) -> Value {
-    let encoded = data.0.iter();
-    let encoded = encoded.map(|(key, bytes)| (key.clone(), STANDARD.encode(bytes).into()));
-    let encoded: serde_json::Map<String, Value> = encoded.collect();
-    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded})
 }
