@@ -112,6 +112,15 @@ pub(crate) fn remove_leftovers(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a file of this name is being written by a living process.
+pub(crate) fn is_being_written(name: &str) -> bool {
+    let inner = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".tmp"));
+    let owner = inner.and_then(|inner| inner.rsplit_once('.'));
+    owner.is_some_and(|(_, owner)| !is_gone(owner))
+}
+
 /// Whether the process of this [`own_id`], as it stands in a file's name, is gone. What is no id
 /// is nobody's.
 pub(crate) fn is_gone(id: &str) -> bool {
@@ -136,6 +145,21 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_a_living_process_writes_is_told_from_what_a_killed_one_left() {
+        let ours = temporary_beside(Path::new("folder/0000000100000000000000AB"));
+        let ours = ours.file_name().unwrap().to_str().unwrap();
+        assert!(is_being_written(ours), "{ours}");
+        for left in [
+            ".0000000100000000000000AB.4294967295-1-1.tmp",
+            &format!(".0000000100000000000000AB.{}-0-1.tmp", process::id()),
+            "0000000100000000000000AB",
+            ".tmp",
+        ] {
+            assert!(!is_being_written(left), "{left}");
+        }
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_leaves_nothing_beside_it() {

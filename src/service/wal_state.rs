@@ -351,7 +351,8 @@ impl PgWal {
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
-            if !name.to_str().is_some_and(|name| self.is_ready(name)) {
+            let is_kept = |name: &str| self.is_ready(name) || durable_file::is_being_written(name);
+            if !name.to_str().is_some_and(is_kept) {
                 durable_file::remove(&entry.path())?;
             }
         }

@@ -265,7 +265,9 @@ async fn files_archived_ahead_in_a_resident_process_are_indexed() {
         bed.archive_with(&archiver, index).await;
     }
     archiver.end_of_indexing().await;
-    assert_eq!((bed.index_puts(), bed.counts().await), (2, vec![16, 16]));
+    let keys = bed.keys().await;
+    assert_eq!((bed.index_puts(), keys.len()), (2, 2), "{keys:?}");
+    assert_eq!(bed.counts().await, [16, 16]);
     check(&bed, 32).await;
 }
 
