@@ -230,12 +230,12 @@ class Cluster:
             "PGDATABASE": "postgres",
         }
 
-    def create(self):
+    def create(self, segment_mib=16):
         os.mkdir(self.sockets)
         os.mkdir(self.pool)
         run(
             [f"{self.programs}/initdb", "-D", self.pgdata, "-U", "postgres", "-A", "trust", "-k"]
-            + ["-E", "UTF8", "--locale=C"]
+            + ["-E", "UTF8", "--locale=C", f"--wal-segsize={segment_mib}"]
         )
         settings = {
             "listen_addresses": "",
