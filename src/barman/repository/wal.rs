@@ -145,17 +145,6 @@ impl Repository {
         }
         Ok(segments)
     }
-
-    /// Whether a segment is in the archive unfinished, as a failover leaves it.
-    pub async fn has_partial(&self, segment: SegmentName) -> Result<bool, RepositoryError> {
-        let partial = WalFileName::Partial(segment);
-        let prefix = self.layout.wal(&partial, Codec::None).as_str().to_owned();
-        // All pages: an empty one may have others behind it.
-        let objects = self.list_all(prefix).await?;
-        let names = objects.iter().map(|object| object.key.base_name());
-        let mut files = names.filter_map(Layout::parse_wal);
-        Ok(files.any(|(file, _)| file == partial))
-    }
 }
 
 fn first_of_next_folder(segment: SegmentName, size: SegmentSize) -> Option<SegmentName> {

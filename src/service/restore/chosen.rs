@@ -13,7 +13,8 @@ use crate::domain::timeline::{KnownTimelines, TimelineId};
 use crate::fault;
 use crate::service::restore::archives::{PlannedArchive, planned_archives, stored_objects};
 use crate::service::restore::error::RestoreError;
-use crate::service::restore::needed_wal::{WalRange, needed_wal};
+use crate::service::restore::needed_wal::{WalRange, needed_wal, span};
+use crate::service::targets::line_files::LineFiles;
 use crate::service::targets::resolve;
 
 /// The first version whose recovery is configured as restores do it.
@@ -39,6 +40,8 @@ pub struct Chosen {
     pub archives: Vec<PlannedArchive>,
     /// The segments without which it never becomes consistent; all are in the archive.
     pub wal: WalRange,
+    /// What there is of the line, from its begin on; up to its end, when that is the target.
+    pub(crate) files: LineFiles,
     /// What is odd about it, and each damaged backup that was passed over.
     pub(crate) warnings: Vec<String>,
     /// What is wrong with the backup in whose place it was taken.
@@ -104,7 +107,7 @@ impl Known<'_> {
                 (_, Some((_, error))) => return Err(error),
             };
             let (id, timeline) = (choice.backup.clone(), choice.timeline);
-            match self.look(choice).await {
+            match self.look(choice, &request.target).await {
                 Err(error) if may_pass_over && error.is_damage() => {
                     damaged.push((id, fault::chain(&error)));
                     first.get_or_insert((timeline, error));
@@ -122,7 +125,7 @@ impl Known<'_> {
     }
 
     /// Looks whether all of a backup is there.
-    async fn look(&self, choice: Choice) -> Result<Chosen, RestoreError> {
+    async fn look(&self, choice: Choice, target: &Target) -> Result<Chosen, RestoreError> {
         let repository = self.repository;
         let info = repository.backup_info(&choice.backup).await?;
         let backup = info.to_backup(&choice.backup);
@@ -134,16 +137,32 @@ impl Known<'_> {
         let objects = stored_objects(repository, &backup.id, &mut warnings).await?;
         let stored = repository.archives(&backup.id).await?;
         let archives = planned_archives(&backup, stored, objects.as_ref())?;
-        let wal = needed_wal(repository, &backup, choice.timeline, self.timelines).await?;
+        let files = self.files(&backup, choice.timeline, target).await?;
+        let wal = needed_wal(&backup, &files)?;
         Ok(Chosen {
             choice,
             backup,
             info,
             archives,
             wal,
+            files,
             warnings,
             instead_of: None,
         })
+    }
+
+    /// The log that recovery from a backup follows, in one listing.
+    async fn files(
+        &self,
+        backup: &Backup,
+        timeline: TimelineId,
+        target: &Target,
+    ) -> Result<LineFiles, RestoreError> {
+        let span = span(backup)?;
+        let line = resolve::line_of(self.timelines, timeline);
+        let until = (*target == Target::Immediate).then_some(span.end);
+        let begin = (span.begin, backup.segment_size);
+        Ok(LineFiles::list(self.repository, &line, begin, until).await?)
     }
 }
 

@@ -153,6 +153,7 @@ async fn plan_as_asked(
         backups: &backups,
         timeline: chosen.choice.timeline,
         timelines: &timelines,
+        files: &chosen.files,
     };
     let reach = match (way.reach_of(request).await, chosen.instead_of.take()) {
         (Err(error), _) if request.accepts_gap && error.is_gap() => {

@@ -5,26 +5,22 @@
 //! behind is lost to it. Not here: the log that makes the backup consistent (`needed_wal`).
 
 use std::iter::successors;
-use std::pin::pin;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::TryStreamExt;
 
 use crate::barman::repository::Repository;
-use crate::barman::repository::wal_listing::WalScope;
 use crate::domain::backup::{Backup, BackupStatus};
 use crate::domain::log::reach::{self, Reach};
 use crate::domain::lsn::Lsn;
 use crate::domain::recovery::Target;
-use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
-use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
-use crate::domain::wal_file::WalFileName;
+use crate::domain::segment::{SegmentName, SegmentNumber};
+use crate::domain::timeline::{KnownTimelines, TimelineId, known_lines};
 use crate::fault::chain;
 use crate::service::restore::error::RestoreError;
-use crate::service::restore::needed_wal::{MISSING_NAMED_MAX, has_up_to, holder, missing};
+use crate::service::restore::needed_wal::{MISSING_NAMED_MAX, missing};
 use crate::service::restore::recovery_plan::RecoveryRequest;
+use crate::service::targets::line_files::LineFiles;
 use crate::service::targets::resolve;
-use crate::store::ObjectKey;
 
 /// How far the clocks of a server and of its store may be apart without a target being misjudged.
 const CLOCKS_APART_MAX: TimeDelta = TimeDelta::hours(1);
@@ -44,18 +40,12 @@ pub(crate) struct Way<'a> {
     pub(crate) backup: &'a Backup,
     /// All that there are.
     pub(crate) backups: &'a [Backup],
-    /// The line.
+    /// The line's timeline.
     pub(crate) timeline: TimelineId,
-    /// What is known of it.
+    /// What is known of timelines.
     pub(crate) timelines: &'a KnownTimelines,
-}
-
-/// What the archive holds of a way.
-#[derive(Debug, Default)]
-struct Extent {
-    /// When the newest file was put of those that come before a gap.
-    newest_put: Option<DateTime<Utc>>,
-    gap: Option<Gap>,
+    /// What there is of the line, from the backup's begin on.
+    pub(crate) files: &'a LineFiles,
 }
 
 /// A gap with something behind it.
@@ -63,15 +53,10 @@ struct Extent {
 struct Gap {
     /// The first segments that are missing.
     missing: Vec<SegmentName>,
+    /// When the newest file before it was put.
+    newest_put: Option<DateTime<Utc>>,
     /// Whether what is behind may have been sent ahead.
     is_at_end: bool,
-}
-
-/// The segments that a line has on one of its timelines: before `end`, or all.
-struct Span {
-    timeline: TimelineId,
-    begin: SegmentNumber,
-    end: Option<SegmentNumber>,
 }
 
 impl Way<'_> {
@@ -84,12 +69,12 @@ impl Way<'_> {
         &self,
         request: &RecoveryRequest<'_>,
     ) -> Result<(Option<Reach>, Vec<String>), RestoreError> {
-        let (line, recovery) = (self.line(), request.recovery);
-        let asked = (&line, request.may_reword);
+        let recovery = request.recovery;
+        let asked = (self.files, request.may_reword);
         let reach = resolve::reach(self.repository, self.backup, asked, recovery);
         match reach.await {
             Ok(None) => {
-                let warning = self.check(&recovery.target).await?;
+                let warning = self.check(&recovery.target)?;
                 Ok((None, Vec::from_iter(warning)))
             }
             Ok(Some(reach)) => {
@@ -100,7 +85,7 @@ impl Way<'_> {
                 Ok((Some(reach), Vec::from_iter(remark)))
             }
             Err(error) if error.is_unknown() => {
-                let warning = self.check(&recovery.target).await?;
+                let warning = self.check(&recovery.target)?;
                 let unsure = format!("Where recovery stops is not known: {}.", chain(&error));
                 Ok((None, [unsure].into_iter().chain(warning).collect()))
             }
@@ -113,31 +98,35 @@ impl Way<'_> {
     /// # Errors
     /// Where recovery would certainly not reach it: as far as that can be told without reading
     /// the log.
-    pub(crate) async fn check(&self, target: &Target) -> Result<Option<String>, RestoreError> {
+    fn check(&self, target: &Target) -> Result<Option<String>, RestoreError> {
         match target {
             Target::Immediate => Ok(None),
-            Target::Lsn(lsn) => self.check_to(*lsn).await.map(|()| None),
-            Target::Time(time) => {
-                // What was put later says nothing any more.
-                let until = time.to_utc().checked_add_signed(CLOCKS_APART_MAX);
-                let extent = self.extent(until).await?;
-                self.judge(target, &extent)
-            }
-            Target::Latest | Target::Xid(_) | Target::Name(_) => {
-                let extent = self.extent(None).await?;
-                self.judge(target, &extent)
+            Target::Lsn(lsn) => self.check_to(*lsn).map(|()| None),
+            Target::Time(_) | Target::Latest | Target::Xid(_) | Target::Name(_) => {
+                self.judge(target)
             }
         }
     }
 
     /// What the extent of the archive means for a target.
-    fn judge(&self, target: &Target, extent: &Extent) -> Result<Option<String>, RestoreError> {
+    fn judge(&self, target: &Target) -> Result<Option<String>, RestoreError> {
+        let gap = self.gap();
+        let newest_put = match &gap {
+            Some(gap) => gap.newest_put,
+            None => self.files.newest_put(SegmentNumber::MAX),
+        };
+        let time = match target {
+            Target::Time(time) => Some(time.to_utc()),
+            _ => None,
+        };
+        let ahead = time.zip(newest_put).map(|(time, put)| time - put);
+        if ahead.is_some_and(|ahead| ahead < -CLOCKS_APART_MAX) {
+            // What was put later says nothing any more.
+            return Ok(None);
+        }
         // What is in a file of the log was written before the file was put.
-        let behind = extent.newest_put.filter(|put| match target {
-            Target::Time(time) => time.signed_duration_since(*put) > CLOCKS_APART_MAX,
-            _ => false,
-        });
-        match (target, &extent.gap, behind) {
+        let behind = newest_put.filter(|_| ahead.is_some_and(|ahead| ahead > CLOCKS_APART_MAX));
+        match (target, &gap, behind) {
             (Target::Latest, Some(gap), _) if !gap.is_at_end => {
                 Err(behind_gap(target, &gap.missing))
             }
@@ -186,11 +175,6 @@ impl Way<'_> {
             .collect()
     }
 
-    fn line(&self) -> TimelineHistory {
-        let known = known_lines(&self.timelines.histories).remove(&self.timeline);
-        known.unwrap_or(TimelineHistory::root(self.timeline))
-    }
-
     /// The segment that the backup ends in.
     fn begin(&self) -> SegmentNumber {
         let end = self.backup.end_lsn.unwrap_or(Lsn::new(1)).max(Lsn::new(1));
@@ -201,176 +185,71 @@ impl Way<'_> {
     /// end of the archive.
     ///
     /// The last segment may be there unfinished, as a failover leaves it.
-    async fn check_to(&self, target: Lsn) -> Result<(), RestoreError> {
-        let (line, size) = (self.line(), self.backup.segment_size);
+    fn check_to(&self, target: Lsn) -> Result<(), RestoreError> {
         // Where the line is not known, nor is what lies on it.
+        let line = self.files.line();
         let is_known = !line.ancestors().is_empty() || self.timeline == TimelineId::FIRST;
-        let last = SegmentNumber::holding(target, size);
+        let last = SegmentNumber::holding(target, self.backup.segment_size);
         let Some(next) = self.begin().next().filter(|_| is_known) else {
             return Ok(());
         };
-        let name_of = |number| SegmentName::new(holder(&line, number, size), number, size);
-        let segments = missing(self.repository, next..=last, size, &name_of).await?;
-        let is_there = match segments.first() {
-            Some(first) if name_of(last) == Some(*first) => {
-                // A record begins at the target: of the segment that much is needed.
-                let end = Lsn::new(target.to_u64().saturating_add(1));
-                has_up_to(self.repository, &line, end, *first, size).await?
-            }
-            first => first.is_none(),
-        };
-        if is_there {
+        // A record begins at the target: of the segment that much is needed.
+        let end = Lsn::new(target.to_u64().saturating_add(1));
+        let name_of = |number| self.files.name(number);
+        let segments = missing(self.files, (next, last), end, name_of);
+        if segments.is_empty() {
             return Ok(());
         }
         Err(behind_gap(&Target::Lsn(target), &segments))
     }
 
-    /// Walks along the line, file by file, to its end or until a file was put later than `until`.
-    async fn extent(&self, until: Option<DateTime<Utc>>) -> Result<Extent, RestoreError> {
-        let line = self.line();
-        let mut walk = Walk {
-            way: self,
-            line: &line,
-            expected: self.begin(),
-            extent: Extent::default(),
-        };
-        for span in spans(&line, self.begin(), self.backup.segment_size) {
-            let is_over = walk.along(&span, until).await?;
-            if is_over {
-                break;
-            }
-        }
-        Ok(walk.extent)
-    }
-}
-
-/// A look along a line.
-struct Walk<'a> {
-    way: &'a Way<'a>,
-    line: &'a TimelineHistory,
-    /// The first segment that was not seen.
-    expected: SegmentNumber,
-    extent: Extent,
-}
-
-impl Walk<'_> {
-    /// Looks at one timeline's part. Returns whether all is known that matters.
-    async fn along(
-        &mut self,
-        span: &Span,
-        until: Option<DateTime<Utc>>,
-    ) -> Result<bool, RestoreError> {
-        let (repository, size) = (self.way.repository, self.way.backup.segment_size);
-        let Some(first) = SegmentName::new(span.timeline, span.begin, size) else {
-            return Ok(true);
-        };
-        // The folder's own name sorts before all that is in it.
-        let after = ObjectKey::new(repository.layout.wal_folder(first));
-        let scope = WalScope::Timeline(span.timeline);
-        let mut pages = pin!(repository.wal_objects(scope, Some(&after)));
-        while let Some(page) = pages.try_next().await? {
-            for file in page.files {
-                let Some(number) = file.name.segment().and_then(|name| name.number(size)) else {
-                    continue;
-                };
-                match span.end {
-                    Some(end) if number > end => return Ok(false),
-                    // Where no later timeline has it, PostgreSQL takes what this one has of it.
-                    Some(end) if number == end => {
-                        if self.expected == end && self.meet_put(file.modified, until) {
-                            return Ok(true);
-                        }
-                        continue;
-                    }
-                    _ => {}
-                }
-                let is_whole = matches!(file.name, WalFileName::Segment(_));
-                if number < span.begin || (number > self.expected && !is_whole) {
-                    continue;
-                }
-                if number > self.expected {
-                    if self.meet_gap(span, number) {
-                        return Ok(true);
-                    }
-                    continue;
-                }
-                if self.meet_put(file.modified, until) {
-                    return Ok(true);
-                }
-                if is_whole && let Some(next) = number.next() {
-                    self.expected = self.expected.max(next);
-                }
-            }
-        }
-        Ok(false)
+    /// The first gap behind the backup.
+    fn gap(&self) -> Option<Gap> {
+        let begin = self.begin();
+        let mut gaps = self.files.gaps().into_iter();
+        let (first, last) = gaps.find(|(_, last)| *last >= begin)?;
+        let first = first.max(begin);
+        let numbers = successors(Some(first), |number| number.next());
+        let missing = numbers
+            .take_while(|number| *number <= last)
+            .take(MISSING_NAMED_MAX)
+            .map_while(|number| self.files.name(number));
+        let before = first.previous().filter(|before| *before >= begin);
+        Some(Gap {
+            missing: missing.collect(),
+            newest_put: before.and_then(|before| self.files.newest_put(before)),
+            is_at_end: self.is_at_end(first),
+        })
     }
 
-    /// Takes note of when a file was put. Returns whether one was put later than `until`.
-    fn meet_put(&mut self, put_at: DateTime<Utc>, until: Option<DateTime<Utc>>) -> bool {
-        let newest = self.extent.newest_put.get_or_insert(put_at);
-        *newest = put_at.max(*newest);
-        until.is_some_and(|until| *newest > until)
-    }
-
-    /// Takes note of a segment behind a gap. Returns whether there is no doubt about the gap.
-    fn meet_gap(&mut self, span: &Span, behind: SegmentNumber) -> bool {
-        let size = self.way.backup.segment_size;
-        let begin = self.expected;
-        let name_of = |number| SegmentName::new(holder(self.line, number, size), number, size);
-        let is_at_end = span.end.is_none()
-            && span.begin <= begin
-            && behind.to_u64() - begin.to_u64() < SENT_AHEAD_MAX
-            && !self.has_backup_behind(span.timeline, begin);
-        let gap = self.extent.gap.get_or_insert_with(|| Gap {
-            missing: successors(Some(begin), |number| number.next())
-                .take_while(|number| *number < behind)
-                .take(MISSING_NAMED_MAX)
-                .map_while(name_of)
-                .collect(),
-            is_at_end,
-        });
-        gap.is_at_end = is_at_end;
-        !is_at_end
+    /// Whether what lies behind a gap that begins here may have been sent ahead.
+    fn is_at_end(&self, gap: SegmentNumber) -> bool {
+        let size = self.backup.segment_size;
+        let line = self.files.line();
+        let left = line.ancestors().last();
+        let is_on_last =
+            left.is_none_or(|left| gap >= SegmentNumber::holding(left.switched_at, size));
+        let behind = self
+            .files
+            .last()
+            .map_or(0, |last| last.to_u64() - gap.to_u64());
+        is_on_last && behind < SENT_AHEAD_MAX && !self.has_backup_behind(line.timeline(), gap)
     }
 
     /// Whether a backup ended in or behind a gap: then what is missing had been archived.
     fn has_backup_behind(&self, timeline: TimelineId, gap: SegmentNumber) -> bool {
-        let size = self.way.backup.segment_size;
-        self.way.backups.iter().any(|backup| {
+        let size = self.backup.segment_size;
+        self.backups.iter().any(|backup| {
             // Of an end on a boundary the name may tell the next segment, which need not be there.
             let end = backup.end_lsn.or(backup.begin_lsn);
             let end = end.map(|lsn| SegmentNumber::ending_at(lsn, size));
             let last = backup.end_wal.or(backup.begin_wal);
             backup.status == BackupStatus::Done
-                && backup.system_id == self.way.backup.system_id
+                && backup.system_id == self.backup.system_id
                 && last.is_some_and(|name| name.timeline() == timeline)
                 && end.is_some_and(|end| end >= gap)
         })
     }
-}
-
-/// The parts of a line from a segment on, oldest first.
-fn spans(line: &TimelineHistory, from: SegmentNumber, size: SegmentSize) -> Vec<Span> {
-    let mut spans = Vec::new();
-    let mut begin = from;
-    for left in line.ancestors() {
-        // A segment in which the line left a timeline was finished on a later one.
-        let end = SegmentNumber::holding(left.switched_at, size);
-        if begin <= end {
-            spans.push(Span {
-                timeline: left.timeline,
-                begin,
-                end: Some(end),
-            });
-            begin = end;
-        }
-    }
-    spans.push(Span {
-        timeline: line.timeline(),
-        begin,
-        end: None,
-    });
-    spans
 }
 
 fn behind_gap(target: &Target, missing: &[SegmentName]) -> RestoreError {

@@ -13,6 +13,7 @@ use futures::TryStreamExt;
 use crate::barman::repository::wal_listing::{StoredWal, WalScope};
 use crate::barman::repository::{Repository, RepositoryError};
 use crate::codec::Codec;
+use crate::domain::lsn::Lsn;
 use crate::domain::segment::{SegmentName, SegmentNumber, SegmentSize};
 use crate::domain::timeline::{TimelineHistory, TimelineId};
 use crate::domain::wal_file::WalFileName;
@@ -26,8 +27,6 @@ pub struct LineFiles {
     begin: SegmentNumber,
     /// In order, none empty, none overlapping.
     runs: Vec<Run>,
-    /// When the newest of them was put, by the store's clock.
-    newest_put: Option<DateTime<Utc>>,
 }
 
 /// Segments without one missing, all stored alike.
@@ -36,6 +35,8 @@ struct Run {
     first: SegmentNumber,
     last: SegmentNumber,
     held: Held,
+    /// When the newest of them was put, or of files that they come before, by the store's clock.
+    newest_put: DateTime<Utc>,
 }
 
 /// A segment's file.
@@ -69,27 +70,29 @@ struct Held {
 }
 
 impl LineFiles {
-    /// Lists the line from `begin` on: one request for each 1,000 files.
+    /// Lists the line from `begin` on, up to `until` where that is given: one request for each
+    /// 1,000 files.
     pub async fn list(
         repository: &Repository,
         line: &TimelineHistory,
         (begin, size): (SegmentNumber, SegmentSize),
+        until: Option<SegmentNumber>,
     ) -> Result<Self, RepositoryError> {
         let mut files = Self {
             line: line.clone(),
             size,
             begin,
             runs: Vec::new(),
-            newest_put: None,
         };
         let ancestors = line.ancestors().iter();
         let mut spans: Vec<(TimelineId, Option<SegmentNumber>)> = ancestors
             .map(|left| {
                 let last = SegmentNumber::ending_at(left.switched_at, size);
+                let last = until.map_or(last, |until| last.min(until));
                 (left.timeline, Some(last))
             })
             .collect();
-        spans.push((line.timeline(), None));
+        spans.push((line.timeline(), until));
         let mut from = begin;
         for (timeline, last) in spans {
             if last.is_none_or(|last| from <= last) {
@@ -137,8 +140,6 @@ impl LineFiles {
             WalFileName::Partial(_) => true,
             WalFileName::BackupHistory(..) | WalFileName::TimelineHistory(_) => return,
         };
-        let newest = self.newest_put.get_or_insert(file.modified);
-        *newest = file.modified.max(*newest);
         let held = Held {
             timeline,
             codec: file.codec,
@@ -147,6 +148,7 @@ impl LineFiles {
         if let Some(run) = self.runs.last_mut() {
             if run.last.next() == Some(number) && run.held == held {
                 run.last = number;
+                run.newest_put = run.newest_put.max(file.modified);
                 return;
             }
             if run.last == number {
@@ -154,6 +156,7 @@ impl LineFiles {
                 let is_better =
                     run.held.timeline != timeline || (run.held.is_partial && !is_partial);
                 if !is_better {
+                    run.newest_put = run.newest_put.max(file.modified);
                     return;
                 }
                 self.drop_last();
@@ -164,6 +167,7 @@ impl LineFiles {
             first: number,
             last: number,
             held,
+            newest_put: file.modified,
         });
     }
 
@@ -186,9 +190,10 @@ impl LineFiles {
         self.size
     }
 
-    /// When the newest file was put, by the store's clock.
-    pub fn newest_put(&self) -> Option<DateTime<Utc>> {
-        self.newest_put
+    /// When the newest file was put, by the store's clock, of those up to a segment.
+    pub fn newest_put(&self, until: SegmentNumber) -> Option<DateTime<Utc>> {
+        let runs = self.runs.iter().take_while(|run| run.first <= until);
+        runs.map(|run| run.newest_put).max()
     }
 
     /// The file of a segment; `None` when it is not there.
@@ -261,6 +266,17 @@ impl LineFiles {
         let gaps = self.gaps().into_iter();
         gaps.filter_map(|(first, last)| Some((self.name(first)?, self.name(last)?)))
             .collect()
+    }
+
+    /// Whether a segment is there: whole, or at least up to `end` where that is given and lies in it.
+    ///
+    /// An unfinished one is taken to reach there: how far it does, its name does not tell.
+    pub fn has(&self, number: SegmentNumber, end: Option<Lsn>) -> bool {
+        self.file(number).is_some_and(|file| {
+            let is_finished = !file.is_partial && self.name(number) == Some(file.segment);
+            let left = self.line.switched_at(file.segment.timeline());
+            is_finished || end.is_some_and(|end| left.is_none_or(|left| end <= left))
+        })
     }
 
     /// The last segment that is there.

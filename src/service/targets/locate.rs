@@ -128,7 +128,18 @@ impl<'a> Log<'a> {
         line: &TimelineHistory,
         start: LogStart,
     ) -> Result<Self, RepositoryError> {
-        let files = LineFiles::list(repository, line, (start.segment, start.size)).await?;
+        let begin = (start.segment, start.size);
+        let files = LineFiles::list(repository, line, begin, None).await?;
+        Self::of(repository, files, start).await
+    }
+
+    /// The log in these files. One request for each 1,000 index objects.
+    pub async fn of(
+        repository: &'a Repository,
+        files: LineFiles,
+        start: LogStart,
+    ) -> Result<Self, RepositoryError> {
+        let line = files.line();
         let mut outlines = Vec::new();
         let timelines = line.ancestors().iter().map(|left| left.timeline);
         for timeline in timelines.chain([line.timeline()]) {

@@ -13,6 +13,7 @@ use crate::domain::lsn::Lsn;
 use crate::domain::recovery::{Request, Target, utc};
 use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
 use crate::fault::{Fault, Kind};
+use crate::service::targets::line_files::LineFiles;
 use crate::service::targets::locate::{LocateError, Log, LogStart};
 use crate::service::targets::names;
 
@@ -77,13 +78,13 @@ pub(crate) fn line_of(timelines: &KnownTimelines, timeline: TimelineId) -> Timel
     known.unwrap_or(TimelineHistory::root(timeline))
 }
 
-/// Where recovery from this backup along this line stops; `None` for targets that no record
+/// Where recovery from this backup along the line of these files stops; `None` for targets that no record
 /// decides, and for backups whose records do not tell where they begin or end. `may_reword` says
 /// whether PostgreSQL can be given another target than was asked for.
 pub(crate) async fn reach(
     repository: &Repository,
     backup: &Backup,
-    (line, may_reword): (&TimelineHistory, bool),
+    (files, may_reword): (&LineFiles, bool),
     request: &Request,
 ) -> Result<Option<Reach>, ResolveError> {
     let stop = Stop::of(&request.target, request.inclusive);
@@ -93,7 +94,8 @@ pub(crate) async fn reach(
     let Some(log_start) = LogStart::of(backup) else {
         return Ok(None);
     };
-    let log = open(repository, line, log_start).await?;
+    let log = Log::of(repository, files.clone(), log_start).await;
+    let log = log.map_err(LocateError::from)?;
     let located = log.locate(begin, &stop).await?;
     let note = match &located {
         Located::Nowhere(end) => names::note(&log, &stop, end).await,

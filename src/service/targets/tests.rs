@@ -277,7 +277,9 @@ async fn the_files_of_a_line_are_those_of_its_timelines_up_to_where_it_left_them
     };
     let line = TimelineHistory::new(timeline(2), vec![left]).unwrap();
     let begin = (number(0), size());
-    let files = LineFiles::list(&repository, &line, begin).await.unwrap();
+    let files = LineFiles::list(&repository, &line, begin, None)
+        .await
+        .unwrap();
     let file = |at| files.file(number(at));
     let timelines = [1, 2, 3, 4, 7, 8].map(|at| file(at).unwrap().segment.timeline().to_u32());
     assert_eq!(timelines, [1, 1, 2, 2, 2, 2]);
@@ -295,7 +297,9 @@ async fn the_files_of_a_line_are_those_of_its_timelines_up_to_where_it_left_them
     assert_eq!(files.name(number(3)), Some(segment_name(2, 3)));
 
     let root = TimelineHistory::root(timeline(1));
-    let files = LineFiles::list(&repository, &root, begin).await.unwrap();
+    let files = LineFiles::list(&repository, &root, begin, None)
+        .await
+        .unwrap();
     assert_eq!(files.count(), 5);
     assert!(!files.file(number(3)).unwrap().is_partial);
 }

@@ -89,7 +89,7 @@ pub async fn gaps(repository: &Repository) -> Result<Vec<(SegmentName, SegmentNa
         let Some((_, start)) = backups.first() else {
             continue;
         };
-        let files = LineFiles::list(repository, &line, (start.segment, start.size)).await?;
+        let files = LineFiles::list(repository, &line, (start.segment, start.size), None).await?;
         gaps.extend(files.named_gaps());
     }
     Ok(gaps.into_iter().collect())
