@@ -34,24 +34,36 @@ api_away() {
     equal failures 0 "$(sql tried 'select failed_count from pg_stat_archiver')"
     healthy tried
 }
-certificate() { # FILE CN USAGE DAYS: self-signed, into its Secret
+certificate() { # VERB FILE CN USAGE DAYS: self-signed, into its Secret; what is applied leaves it the plugin's own, what replaces it does not
+    local verb=$1
+    shift
     local at=$STATE/$1
     openssl req -newkey rsa:2048 -nodes -keyout "$at.key" -out "$at.csr" -subj "/CN=$2"
     printf 'basicConstraints=critical,CA:FALSE\nextendedKeyUsage=%s\nsubjectAltName=DNS:%s\n' "$3" "$2" >"$at.ext"
     openssl x509 -req -in "$at.csr" -signkey "$at.key" -days "$4" -extfile "$at.ext" -out "$at.crt"
-    kubectl -n "$OPERATOR_NS" create secret tls "barman-cloud-$1-tls" --cert="$at.crt" --key="$at.key" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+    kubectl -n "$OPERATOR_NS" create secret tls "barman-cloud-$1-tls" --cert="$at.crt" --key="$at.key" --dry-run=client -o yaml | kubectl "$verb" -f - >/dev/null
+}
+server_certificate() { kubectl -n "$OPERATOR_NS" get secret barman-cloud-server-tls -o 'jsonpath={.data.tls\.crt}' | base64 -d; }
+# One that the plugin has made is made anew when it is over.
+renewed() {
+    server_certificate | openssl x509 -checkend 0 -noout
+    certificate apply server barman-cloud serverAuth -1
+    until_true 60 'a new certificate' eval 'server_certificate | openssl x509 -checkend 0 -noout'
+    k annotate cluster/tried "renewed=$(date +%s)" --overwrite >/dev/null
+    archive_now tried
+    until_true 240 'the cluster to be healthy' healthy_now tried
 }
 # Certificates that are over: the operator says so; new ones in the Secrets work without a restart of the plugin.
 expired() {
     local pod
     pod=$(kubectl -n "$OPERATOR_NS" get pods -l app=barman-cloud -o jsonpath='{.items[0].metadata.name}')
-    certificate server barman-cloud serverAuth -1
+    certificate replace client barman-cloud-client clientAuth 2
+    certificate replace server barman-cloud serverAuth -1
     until_true 200 'the operator to refuse it' plugin_failure
     note "$(field cluster/tried .status.phase): $(field cluster/tried .status.phaseReason | head -c 200)"
     # Archiving does not need the operator part.
     archive_now tried
-    certificate server barman-cloud serverAuth 2
-    certificate client barman-cloud-client clientAuth 2
+    certificate replace server barman-cloud serverAuth 2
     until_true 240 'the cluster to be healthy again' healthy_now tried
     equal 'the pod of the operator part' "$pod" "$(kubectl -n "$OPERATOR_NS" get pods -l app=barman-cloud -o jsonpath='{.items[0].metadata.name}')"
 }
@@ -66,4 +78,5 @@ plugin_failure() {
 step 'install the plugin' prepare
 step 'a cluster that archives' create
 step 'the API server does not answer for 40 s: archiving goes on' api_away
-step 'expired certificates are told, new ones work without a restart' expired
+[ "$PLUGIN" = reference ] || step 'a certificate of its own that is over is made anew' renewed
+step 'expired certificates of somebody else are told, new ones work without a restart' expired
