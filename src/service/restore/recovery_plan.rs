@@ -6,14 +6,15 @@ use chrono::{DateTime, FixedOffset};
 
 use crate::barman::repository::Repository;
 use crate::domain::backup::Backup;
-use crate::domain::log::reach::{Reach, StopPoint, Unreachable};
+use crate::domain::log::reach::{self, Reach, StopPoint, Unreachable};
 use crate::domain::recovery::{Refusal, Request, Target, TimelineWish};
+use crate::domain::segment::SegmentName;
 use crate::domain::timeline::KnownTimelines;
 use crate::fault;
 use crate::service::restore::chosen::{Chosen, Known};
 use crate::service::restore::error::RestoreError;
 use crate::service::restore::way::Way;
-use crate::service::targets::resolve::ResolveError;
+use crate::service::targets::resolve::{self, ResolveError};
 use crate::service::targets::window;
 
 /// What is asked of a recovery.
@@ -79,15 +80,40 @@ async fn elsewhere(
         return refusal;
     }
     match window::on_any_line(repository, recovery).await {
-        Ok(Some(point)) => ResolveError::from(Unreachable::OtherTimeline {
-            target: recovery.target.to_string(),
-            timeline: point.segment.timeline(),
-            lsn: point.record.begin,
-        })
-        .into(),
+        Ok(Some(point)) => {
+            let before = before_backup(repository, recovery, &point).await;
+            let where_it_is = before.unwrap_or_else(|| Unreachable::OtherTimeline {
+                target: recovery.target.to_string(),
+                timeline: point.segment.timeline(),
+                lsn: point.record.begin,
+            });
+            ResolveError::from(where_it_is).into()
+        }
         // What is known suffices to refuse it.
         Ok(None) | Err(_) => refusal,
     }
+}
+
+/// That the target comes before the backup asked for, on the backup's own line.
+async fn before_backup(
+    repository: &Repository,
+    recovery: &Request,
+    point: &StopPoint,
+) -> Option<Unreachable> {
+    let id = recovery.backup.as_ref()?;
+    let backup = repository.backup_info(id).await.ok()?.to_backup(id);
+    let ended_on = backup.end_wal.map(SegmentName::timeline);
+    let (timeline, end) = (ended_on.or(backup.timeline)?, backup.end_lsn?);
+    let (timelines, _) = known_timelines(repository).await.ok()?;
+    let line = resolve::line_of(&timelines, timeline);
+    let stop = reach::reached(point);
+    let is_before = stop < end && line.holds(point.segment.timeline(), point.record.begin);
+    is_before.then(|| Unreachable::BeforeBackupEnd {
+        target: recovery.target.to_string(),
+        backup: backup.id,
+        stop,
+        end,
+    })
 }
 
 /// The plan from a backup that was being made at the time asked for, where no transaction ended

@@ -1,6 +1,6 @@
-//! A target that is on another timeline than the newest.
+//! A target that is elsewhere: on another timeline than the newest, or before the backup asked for.
 //!
-//! Not here: lines without branches (`history`).
+//! Not here: all other targets (`history`).
 
 use std::fs;
 use std::process::Command;
@@ -52,4 +52,25 @@ fn a_name_on_another_timeline_is_refused_with_that_timeline() {
     }
     let followed = [&asked[..], &["--timeline", "1"]].concat();
     world.cellarman.run(&followed).ok();
+}
+
+#[test]
+fn a_name_before_the_backup_asked_for_is_refused_with_that() {
+    let world = or_not_run!(World::new(
+        env!("CARGO_BIN_EXE_cellarman"),
+        Release::distribution()
+    ));
+    let primary = world.primary(&["--wal-segsize=1"]);
+    world.back_up(&primary, &[]);
+    primary.sql().run("SELECT pg_create_restore_point('early')");
+    world.back_up(&primary, &["--name", "late"]);
+    primary.archive_now();
+    let asked = ["targets", "--name", "early"];
+    world.cellarman.run(&asked).ok();
+    let from_late = [&asked[..], &["--backup-id", "late"]].concat();
+    let ended = world.cellarman.run(&from_late);
+    ended.exits_with(i32::from(Kind::Refused.exit_code()));
+    for words in ["comes before backup", "an earlier backup"] {
+        assert!(ended.stderr.contains(words), "{}", ended.describe());
+    }
 }
