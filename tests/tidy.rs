@@ -41,7 +41,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
 ];
 
 /// The same for the modules of the plugin, among themselves; all of them may import the library.
-const PLUGIN_LAYERS: [(&str, &[&str]); 17] = [
+const PLUGIN_LAYERS: [(&str, &[&str]); 18] = [
     ("allocator", &[]),
     ("arguments", &[]),
     ("logging", &["arguments"]),
@@ -67,9 +67,22 @@ const PLUGIN_LAYERS: [(&str, &[&str]); 17] = [
         ],
     ),
     (
+        "admission",
+        &[
+            "cluster",
+            "resources",
+            "archives",
+            "recovery",
+            "grpc",
+            "operator",
+        ],
+    ),
+    (
         "serving",
         &[
             "arguments",
+            "logging",
+            "admission",
             "cluster",
             "resources",
             "grpc",

@@ -14,10 +14,12 @@
 //! | [`operator`] | pure: what the operator's side decides |
 //! | [`cache`] | the objects of all namespaces that it decides by |
 //! | [`controller`] | what one replica of the operator's side does for all |
+//! | [`admission`] | whether a new Cluster's recovery reaches its target |
 //! | [`serving`] | the operator's calls |
 //!
 //! Which of them may import which is a table in the root's `tests/tidy.rs`.
 
+pub mod admission;
 pub mod allocator;
 pub mod archives;
 pub mod arguments;

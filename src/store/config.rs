@@ -28,6 +28,24 @@ impl StoreConfig {
     pub fn signs_bodies(&self) -> bool {
         matches!(self, Self::S3(config) if config.is_plain_http())
     }
+
+    /// Whether it is another store, or nobody's, where another host opens it: a directory of the
+    /// host, or an identity that the host gives.
+    pub fn depends_on_host(&self) -> bool {
+        match self {
+            Self::Local(_) | Self::Memory => true,
+            Self::S3(s3) => matches!(s3.credentials, S3Credentials::Chain { .. }),
+            Self::Azure(azure) => matches!(
+                azure.credentials,
+                AzureCredentials::WorkloadIdentity { .. }
+                    | AzureCredentials::ManagedIdentity { .. }
+            ),
+            Self::Gcs(gcs) => matches!(
+                gcs.credentials,
+                GcsCredentials::Federated(_) | GcsCredentials::Metadata { .. }
+            ),
+        }
+    }
 }
 
 /// A directory of this host as a store.

@@ -39,6 +39,9 @@ pub struct OperatorArguments {
     /// Where the plugin is served
     #[arg(long, value_name = "ADDRESS", default_value = ":9090")]
     pub server_address: String,
+    /// Where new Clusters' recovery targets are looked at (admission webhook); nowhere if not given
+    #[arg(long, value_name = "ADDRESS")]
+    pub webhook_address: Option<String>,
     /// The image of the sidecars
     #[arg(long, env = "SIDECAR_IMAGE", value_name = "IMAGE", default_value = "")]
     pub sidecar_image: String,

@@ -6,6 +6,7 @@
 //! | [`object_stores`] | the work |
 //! | [`access`] | writing Roles and RoleBindings, for the calls as well |
 //! | [`certificates`] | the plugin's own certificates; every replica sees to them |
+//! | [`webhook`] | the certificate in the configuration of the admission webhook |
 //!
 //! Not here: the calls of the operator, which every replica answers.
 
@@ -13,11 +14,14 @@ pub mod access;
 pub mod certificates;
 pub mod lease;
 pub mod object_stores;
+pub mod webhook;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::operator::OperatorArguments;
 use crate::cache::Caches;
+use crate::grpc::tls::Credentials;
 use crate::operator::Settings;
 use crate::resources::api::ApiServer;
 
@@ -36,6 +40,8 @@ pub struct Installed {
     pub replica: String,
     /// Whether there may be several replicas.
     pub is_elected: bool,
+    /// Whether the admission webhook is served.
+    pub has_webhook: bool,
 }
 
 impl Installed {
@@ -59,23 +65,35 @@ impl Installed {
             // A Pod's container that starts again is another replica.
             replica: format!("{host}_{start}"),
             is_elected: arguments.leader_elect,
+            has_webhook: arguments.webhook_address.is_some(),
         }
     }
 }
 
-/// Does the work whenever it is this replica's turn, until `cancel`.
+/// Does the work whenever it is this replica's turn, until `cancel`. `held` are the certificates that
+/// the plugin makes itself.
 pub async fn run(
     installed: Installed,
     caches: Caches,
     settings: Settings,
+    held: watch::Receiver<Option<Credentials>>,
     cancel: CancellationToken,
 ) {
-    if !installed.is_elected {
-        object_stores::run(&installed.api, &caches, &settings, cancel).await;
-        return;
+    let work = |cancel: CancellationToken| {
+        let held = held.clone();
+        let (installed, caches, settings) = (&installed, &caches, &settings);
+        async move {
+            let stores = object_stores::run(&installed.api, caches, settings, cancel.clone());
+            if installed.has_webhook {
+                tokio::join!(stores, webhook::keep(installed, held, cancel));
+            } else {
+                stores.await;
+            }
+        }
+    };
+    if installed.is_elected {
+        lease::whenever_held(&installed, &cancel, work).await;
+    } else {
+        work(cancel).await;
     }
-    lease::whenever_held(&installed, &cancel, |held| {
-        object_stores::run(&installed.api, &caches, &settings, held)
-    })
-    .await;
 }

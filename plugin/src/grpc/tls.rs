@@ -1,4 +1,5 @@
-//! The operator's connections: TLS 1.3, and one client, whose certificate is known beforehand.
+//! The operator's connections: TLS 1.3, and one client, whose certificate is known beforehand; and
+//! those of anybody, to what is not the operator's.
 //!
 //! Certificates are read anew for each connection, so that renewed ones need no restart. A client
 //! is let in whose certificate is one of the given ones, or is signed by one of them. Not here:
@@ -18,6 +19,7 @@ use cellarman::fault::{Fault, Kind};
 use chrono::DateTime;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::server::NoClientAuth;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, ServerConfig};
 use rustls::{PeerIncompatible, SignatureScheme};
@@ -155,30 +157,56 @@ async fn read(path: &Path) -> Result<Pem, TlsError> {
     })
 }
 
-/// The settings of a connection with these credentials.
+/// From credentials to the settings of a connection.
+pub type Configure = fn(&Credentials) -> Result<ServerConfig, TlsError>;
+
+/// The settings of a connection with these credentials: HTTP/2, for a client that is known.
 pub fn server_config(credentials: &Credentials) -> Result<ServerConfig, TlsError> {
-    let unusable = |pem: &Pem, reason: String| TlsError::Unusable {
-        origin: pem.origin.clone(),
-        reason,
-    };
-    let read = |pem: &Pem| certificates(&pem.text).map_err(|reason| unusable(pem, reason));
-    let chain = read(&credentials.server_certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&credentials.server_key.text)
-        .map_err(|error| unusable(&credentials.server_key, error.to_string()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let clients = KnownClients {
-        certificates: read(&credentials.client_certificate)?,
-        algorithms: provider.signature_verification_algorithms,
+        certificates: chain_of(&credentials.client_certificate)?,
+        algorithms: provider().signature_verification_algorithms,
     };
-    let server = &credentials.server_certificate;
-    let mut config = ServerConfig::builder_with_provider(Arc::<CryptoProvider>::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| unusable(server, error.to_string()))?
-        .with_client_cert_verifier(Arc::new(clients))
-        .with_single_cert(chain, key)
-        .map_err(|error| unusable(server, error.to_string()))?;
+    let mut config = configure(credentials, Arc::new(clients))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
+}
+
+/// The settings of a connection with these credentials: HTTP/1.1, for anybody.
+pub fn config_for_anybody(credentials: &Credentials) -> Result<ServerConfig, TlsError> {
+    let mut config = configure(credentials, Arc::new(NoClientAuth))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn configure(
+    credentials: &Credentials,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, TlsError> {
+    let server = &credentials.server_certificate;
+    let chain = chain_of(server)?;
+    let key = PrivateKeyDer::from_pem_slice(&credentials.server_key.text)
+        .map_err(|error| unusable(&credentials.server_key, error.to_string()))?;
+    ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| unusable(server, error.to_string()))?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(chain, key)
+        .map_err(|error| unusable(server, error.to_string()))
+}
+
+fn provider() -> CryptoProvider {
+    rustls::crypto::ring::default_provider()
+}
+
+fn chain_of(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates(&pem.text).map_err(|reason| unusable(pem, reason))
+}
+
+fn unusable(pem: &Pem, reason: String) -> TlsError {
+    TlsError::Unusable {
+        origin: pem.origin.clone(),
+        reason,
+    }
 }
 
 /// Lets in the clients whose certificates are known, or signed by a known one.
@@ -316,6 +344,7 @@ impl AsyncWrite for Connection {
 pub async fn accept(
     listener: TcpListener,
     source: Source,
+    configure: Configure,
     connections: mpsc::Sender<io::Result<Connection>>,
     cancel: CancellationToken,
 ) {
@@ -328,7 +357,7 @@ pub async fn accept(
                 Ok((stream, peer)) => {
                     let (source, connections) = (source.clone(), connections.clone());
                     handshakes.spawn(async move {
-                        if let Some(connection) = let_in(stream, peer, &source).await {
+                        if let Some(connection) = let_in(stream, peer, &source, configure).await {
                             // Nobody takes it once the server ends.
                             let _ = connections.send(Ok(connection)).await;
                         }
@@ -345,11 +374,16 @@ pub async fn accept(
     handshakes.shutdown().await;
 }
 
-async fn let_in(stream: TcpStream, peer: SocketAddr, source: &Source) -> Option<Connection> {
+async fn let_in(
+    stream: TcpStream,
+    peer: SocketAddr,
+    source: &Source,
+    configure: Configure,
+) -> Option<Connection> {
     let config = match source.read().await {
         Ok(credentials) => {
             warn_if_expired(&credentials.server_certificate);
-            server_config(&credentials)
+            configure(&credentials)
         }
         Err(error) => Err(error),
     };
@@ -388,7 +422,7 @@ fn warn_if_expired(certificate: &Pem) {
         tracing::error!(
             origin,
             not_after,
-            "the server's certificate has expired, and the operator will refuse it. Renew it."
+            "the server's certificate has expired, and clients will refuse it. Renew it."
         );
     }
 }

@@ -5,6 +5,7 @@
 //! | [`services`] | the calls |
 //! | [`news`] | telling the readers of Clusters what is wrong |
 //! | [`health`] | the kubelet's probes |
+//! | [`webhook`] | reviews of new Clusters, if it is asked for |
 //!
 //! The port opens once a call can be answered, and closes a while after the process is told to
 //! end, so that a rolling update is no outage. Not here: what the answers are.
@@ -12,6 +13,7 @@
 pub mod health;
 pub mod news;
 pub mod services;
+pub mod webhook;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use crate::admission::Admission;
 use crate::arguments::CommonArguments;
 use crate::arguments::operator::OperatorArguments;
 use crate::cache::Caches;
@@ -139,22 +142,33 @@ pub async fn serve(
     tasks.spawn(health::serve(probes, Arc::new(not_ready), ending.clone()));
     let caches = Caches::start(&api, &settings, &mut tasks, &ending);
     let installed = controller::Installed::find(&api, &settings, arguments);
+    let (held, source) = source(arguments);
     tasks.spawn(controller::run(
         installed.clone(),
         caches.clone(),
         settings.clone(),
+        source.held.clone(),
         ending.clone(),
     ));
     let (teller, telling) = Teller::start(ending.clone());
     tasks.spawn(telling);
-    let services = Services::new(api, caches.clone(), settings.clone(), teller);
+    let services = Services::new(api.clone(), caches.clone(), settings.clone(), teller);
     let routes = routes(&settings, services);
     let outcome = if let Some(folder) = &arguments.plugin_path {
+        if arguments.webhook_address.is_some() {
+            tracing::warn!("beside a socket the admission webhook is not served");
+        }
         serve_on_socket(folder, &settings, routes, &phase, cancel).await
     } else {
-        let (held, source) = source(arguments);
         tasks.spawn(certificates::keep(installed, held, ending.clone()));
         wait_until_ready(&caches, &source, &cancel).await;
+        if let Some(address) = &arguments.webhook_address {
+            let listener = listen(address).await?;
+            let admission = Admission::new(api, settings);
+            let serving = webhook::serve(listener, source.clone(), admission, ending.clone());
+            tracing::info!(address, "serving the admission webhook");
+            tasks.spawn(serving);
+        }
         serve_on_port(arguments, source, routes, &phase, cancel).await
     };
     ending.cancel();
@@ -264,7 +278,13 @@ async fn serve_on_port(
     phase.send_replace(Phase::Serving);
     let closing = CancellationToken::new();
     let (sender, connections) = mpsc::channel(16);
-    let accepting = tokio::spawn(tls::accept(listener, source, sender, closing.clone()));
+    let accepting = tokio::spawn(tls::accept(
+        listener,
+        source,
+        tls::server_config,
+        sender,
+        closing.clone(),
+    ));
     let serving = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .layer(CatchPanics)

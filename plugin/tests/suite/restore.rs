@@ -97,7 +97,7 @@ impl Bed {
 }
 
 /// Another program of the workspace: Cargo puts all of them into one folder.
-fn built_beside(name: &str) -> Result<String, String> {
+pub(crate) fn built_beside(name: &str) -> Result<String, String> {
     let path = Path::new(env!("CARGO_BIN_EXE_cellarman-plugin")).with_file_name(name);
     let text = path.display().to_string();
     let missing = format!("{text} is not built: cargo build --workspace");

@@ -57,7 +57,7 @@ const VALUES_OF_THE_REFERENCE: [&str; 44] = [
 ];
 
 /// The chart's objects with these values, or why they cannot be made.
-fn rendered(values: &[&str]) -> Result<Objects, String> {
+pub(super) fn rendered(values: &[&str]) -> Result<Objects, String> {
     let program = cache::installed("helm", &cache::directory().join("bin/helm"))?;
     let mut command = Command::new(program);
     command.args(["template", "release"]).arg(deploy("helm"));
@@ -94,7 +94,7 @@ fn plain(object: &Value) -> Value {
     object
 }
 
-fn same(chart: &Objects, manifests: &Objects) {
+pub(super) fn same(chart: &Objects, manifests: &Objects) {
     let names: Vec<_> = chart.keys().collect();
     assert_eq!(names, manifests.keys().collect::<Vec<_>>());
     for (key, object) in manifests {

@@ -6,6 +6,7 @@ mod chart;
 mod examples;
 mod figures;
 mod manifests;
+mod webhook;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -24,6 +24,7 @@ pub(super) fn installed(api: &Api, replica: &str) -> Installed {
         lease: "a-lease".to_owned(),
         replica: replica.to_owned(),
         is_elected: true,
+        has_webhook: true,
     }
 }
 

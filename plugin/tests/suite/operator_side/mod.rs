@@ -10,3 +10,4 @@ pub(crate) mod hooks;
 mod lease;
 mod news;
 mod tls;
+mod webhook;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cellarman_plugin::grpc::tls::{Connection, Files, Source, accept};
+use cellarman_plugin::grpc::tls::{Connection, Files, Source, accept, server_config};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     date_time_ymd,
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A certificate and its key, in PEM.
 #[derive(Clone)]
-struct Pair {
+pub(super) struct Pair {
     certificate: String,
     key: String,
 }
@@ -98,7 +98,13 @@ impl Server {
             held: watch::channel(None).1,
             files: Some(files),
         };
-        tokio::spawn(accept(listener, source, sender, cancel.clone()));
+        tokio::spawn(accept(
+            listener,
+            source,
+            server_config,
+            sender,
+            cancel.clone(),
+        ));
         let started = Self {
             folder,
             address,
@@ -157,7 +163,7 @@ fn path(folder: &Path, name: &str) -> PathBuf {
     folder.join(name)
 }
 
-fn client_config(
+pub(super) fn client_config(
     client: Option<&Pair>,
     version: &'static SupportedProtocolVersion,
 ) -> ClientConfig {
