@@ -69,6 +69,11 @@ impl Api {
         server_at(&self.address)
     }
 
+    /// Where it answers.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Puts an object, as somebody else would; its path decides what it is.
     pub(crate) fn put(&self, path: &str, mut object: Value) {
         let mut state = self.state.lock().unwrap();

@@ -15,7 +15,7 @@ use super::super::api::{Api, Right};
 use super::super::lease::installed;
 use super::{PATH, Webhook, credentials};
 
-const CONFIGURATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/barman-cloud-recovery-target";
+pub(super) const CONFIGURATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/barman-cloud-recovery-target";
 
 const RIGHTS: &[Right] = &[("GET", CONFIGURATION), ("PATCH", CONFIGURATION)];
 
@@ -34,7 +34,7 @@ async fn a_renewed_certificate_is_shown_at_once() {
     }
 }
 
-fn configuration() -> Value {
+pub(super) fn configuration() -> Value {
     let client = json!({"service": {"name": "barman-cloud", "port": 9443}});
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",

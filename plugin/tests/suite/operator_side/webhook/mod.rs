@@ -7,6 +7,7 @@ mod archive;
 mod certificate;
 mod doubt;
 mod http;
+mod program;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -110,26 +111,8 @@ impl Webhook {
         self.api.put(&format!("{SECRETS}/aws"), secret);
     }
 
-    /// Sends these bytes, and reads until the connection is closed.
     async fn exchange(&self, request: &[u8]) -> Answer {
-        let config = client_config(None, &rustls::version::TLS13);
-        let name = ServerName::try_from("barman-cloud.cnpg-system.svc").unwrap();
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let connector = TlsConnector::from(Arc::new(config));
-        let mut stream = connector.connect(name, stream).await.unwrap();
-        // Who is refused for its head may be left with its body.
-        let _ = stream.write_all(request).await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head.split(' ').nth(1).unwrap_or_default();
-        Answer {
-            status: status.parse().unwrap_or_default(),
-            body: body.to_owned(),
-            certificate: certificate.into_owned(),
-        }
+        exchange(self.address, request).await
     }
 
     async fn post(&self, target: &str, body: &str) -> Answer {
@@ -155,6 +138,28 @@ impl Webhook {
     /// The response to a new Cluster with this target.
     async fn create(&self, target: &Value) -> Value {
         self.review(&review("CREATE", &cluster(target))).await
+    }
+}
+
+/// Sends these bytes, and reads until the connection is closed.
+async fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
+    let config = client_config(None, &rustls::version::TLS13);
+    let name = ServerName::try_from("barman-cloud.cnpg-system.svc").unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    // Who is refused for its head may be left with its body.
+    let _ = stream.write_all(request).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    Answer {
+        status: status.parse().unwrap_or_default(),
+        body: body.to_owned(),
+        certificate: certificate.into_owned(),
     }
 }
 
