@@ -87,6 +87,7 @@ impl History {
         if random.u8(..4) == 0 {
             lose_a_segment(world, random);
         }
+        change_the_index(world, random);
         eprintln!(
             "{} rows, {} backups, {} timelines",
             history.rows.len(),
@@ -267,6 +268,26 @@ fn lose_a_segment(world: &World, random: &mut Rng) {
     let lost = segments[random.usize(..segments.len())];
     eprintln!("lost: {lost}");
     bucket.delete(lost);
+}
+
+/// The index is derived: made anew, lost in part or damaged, it answers the same.
+fn change_the_index(world: &World, random: &mut Rng) {
+    let bucket = Bucket::of(&world.store);
+    let objects = bucket.list(&format!("{PATH}/{SERVER}/cellarman/index/"));
+    let object = random.choice(objects.keys());
+    match (random.u8(..6), object) {
+        (0, _) => world.cellarman.run(&["index", "build"]).ok(),
+        (1, Some(lost)) => {
+            eprintln!("lost: {lost}");
+            bucket.delete(lost);
+        }
+        (2, Some(cut)) => {
+            eprintln!("cut short: {cut}");
+            let bytes = bucket.get(cut);
+            bucket.put(cut, bytes[..random.usize(..bytes.len())].to_vec());
+        }
+        _ => {}
+    }
 }
 
 /// A position as a number.
