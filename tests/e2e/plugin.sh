@@ -76,8 +76,8 @@ reference_manifest() {
             { inside = 0; print }' |
         sed "s#image: ghcr.io/.*#image: $(operator_image reference)#"
 }
-cellarman_manifest() {
-    kubectl kustomize "$tree/deploy/manifests/default" |
+cellarman_manifest() { # MANIFESTS: which of deploy/manifests
+    kubectl kustomize "$tree/deploy/manifests/${MANIFESTS:-default}" |
         awk -v image="$(sidecar_image cellarman)" '
             /^  SIDECAR_IMAGE:/ { printf "  SIDECAR_IMAGE: "; printf "%s", image | "base64 -w0"; close("base64 -w0"); print ""; inside = /[|>]/; next }
             inside && /^    / { next }
