@@ -44,8 +44,10 @@ fn retention_deletes_backups_and_their_resources_follow() {
     for name in ["two", "three", "elsewhere", "foreign"] {
         assert!(bed.object("Backup", name).is_some(), "{name}");
     }
-    let collected = bed.event("BackupsCollected").expect("an event");
-    assert!(collected.contains("one"), "{collected}");
+    wait::until_true("an event about it", || {
+        let collected = bed.event("BackupsCollected");
+        collected.is_some_and(|collected| collected.contains("one"))
+    });
     wait::until_true("the status to follow", || {
         bed.window(OWN.0, OWN.1)["backups"] == 2
     });
