@@ -21,6 +21,7 @@ pub mod report;
 pub mod restore;
 mod restore_report;
 pub mod targets;
+mod targets_around;
 mod targets_report;
 pub mod text;
 pub mod verify;

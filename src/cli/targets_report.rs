@@ -6,15 +6,12 @@ use serde::Serialize;
 use crate::cli::output::Output;
 use crate::cli::restore_report::{TargetDocument, target_document, target_words};
 use crate::cli::text;
-use crate::domain::log::chart::{self, Chart};
+use crate::domain::log::chart::Chart;
 use crate::domain::log::reach::StopPoint;
-use crate::domain::log::stop::{Side, TransactionEnd, What};
+use crate::domain::log::stop::{Side, StopRecord, TransactionEnd, What};
 use crate::domain::lsn::Lsn;
 use crate::service::restore::recovery_plan::RecoveryPlan;
 use crate::service::targets::window::Window;
-
-/// The columns of the chart.
-const COLUMNS_MAX: usize = 60;
 
 /// Restore points that are listed to people; programs get all that were read.
 const RESTORE_POINTS_SHOWN_MAX: usize = 20;
@@ -77,7 +74,7 @@ fn window_lines(window: &Window) -> Vec<Line> {
         "backups",
         format!("{} to begin at", text::count(backups, "backup")),
     ));
-    if let Some(chart) = chart::chart(&survey.stretches, COLUMNS_MAX) {
+    if let Some(chart) = window.chart() {
         let total: u64 = chart.commits.iter().sum();
         lines.push(("commits", format!("{}  {total} in all", bars(&chart))));
         let step = text::duration(chart.step.to_std().unwrap_or_default());
@@ -164,7 +161,7 @@ fn bars(chart: &Chart) -> String {
 }
 
 /// A time to the microsecond, as commits are told apart.
-fn precise(time: &DateTime<Utc>) -> String {
+pub(crate) fn precise(time: &DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M:%S%.6f UTC").to_string()
 }
 
@@ -204,11 +201,7 @@ pub(crate) fn print_plan(output: Output, plan: &RecoveryPlan) {
     let reasons = chosen.choice.reasons.iter();
     lines.extend(reasons.map(|reason| ("because", reason.clone())));
     lines.extend(plan.stop.as_ref().map(|stop| ("stops", stop_words(stop))));
-    let bytes = chosen
-        .archives
-        .iter()
-        .map(|archive| archive.stored.size)
-        .sum();
+    let bytes = plan.fetch_bytes();
     let archives = u64::try_from(chosen.archives.len()).unwrap_or(u64::MAX);
     lines.push((
         "fetch",
@@ -227,10 +220,12 @@ pub(crate) fn print_plan(output: Output, plan: &RecoveryPlan) {
 }
 
 fn wal_words(plan: &RecoveryPlan) -> String {
-    let begin = plan.chosen.wal.begin;
-    match &plan.stop {
-        Some(stop) => format!("{begin} to {}, all archived", stop.segment),
-        None => format!("{begin} to {} and on", plan.chosen.wal.end),
+    let wal = plan.wal();
+    let (begin, end) = (wal.range.begin, wal.range.end);
+    if wal.is_all {
+        format!("{begin} to {end}, all archived")
+    } else {
+        format!("{begin} to {end} and on")
     }
 }
 
@@ -249,6 +244,7 @@ struct WindowDocument {
     last_lsn: Option<String>,
     quiet_until: Option<String>,
     segments: u64,
+    missing_segments: u64,
     unknown_segments: u64,
     gaps: Vec<GapDocument>,
     restore_points: Vec<RestorePointDocument>,
@@ -316,7 +312,7 @@ fn window_document(window: &Window) -> WindowDocument {
     let survey = &window.survey;
     let parent = window.line.ancestors().last();
     let first = window.backups.first().and_then(|begin| begin.end_time);
-    let chart = chart::chart(&survey.stretches, COLUMNS_MAX);
+    let chart = window.chart();
     WindowDocument {
         timeline: window.line.timeline().to_u32(),
         parent: parent.map(|left| ParentDocument {
@@ -337,6 +333,7 @@ fn window_document(window: &Window) -> WindowDocument {
         last_lsn: survey.end.last_record_end.map(|lsn| lsn.to_string()),
         quiet_until: survey.end.quiet_until.map(|(_, time)| time.to_rfc3339()),
         segments: survey.segments,
+        missing_segments: survey.missing_segments,
         unknown_segments: survey.unknown_segments,
         gaps: survey
             .gaps
@@ -372,6 +369,7 @@ pub(crate) struct PlanDocument<'a> {
     stop: Option<StopDocument>,
     begin_wal: String,
     end_wal: String,
+    wal_segments: u64,
     fetch_bytes: u64,
     warnings: &'a [String],
 }
@@ -380,45 +378,47 @@ pub(crate) struct PlanDocument<'a> {
 #[derive(Serialize)]
 pub(crate) struct StopDocument {
     side: &'static str,
+    segment: String,
+    #[serde(flatten)]
+    record: RecordDocument,
+}
+
+/// A record that recovery can stop at.
+#[derive(Serialize)]
+pub(crate) struct RecordDocument {
     lsn: String,
     end_lsn: String,
-    segment: String,
     xid: Option<u32>,
     committed: Option<bool>,
     restore_point: Option<String>,
     time: Option<String>,
 }
 
+impl RecordDocument {
+    /// Of this record.
+    pub(crate) fn of(record: &StopRecord) -> Self {
+        let end = record.what.transaction_end();
+        Self {
+            lsn: record.begin.to_string(),
+            end_lsn: record.end.to_string(),
+            xid: end.map(|end| end.xid),
+            committed: end.map(|end| end.is_commit),
+            restore_point: record.what.restore_point(),
+            time: record.what.time().map(|time| time.to_rfc3339()),
+        }
+    }
+}
+
 impl StopDocument {
     /// Of this record.
     pub(crate) fn of(point: &StopPoint) -> Self {
-        let (mut xid, mut committed, mut name, mut time) = (None, None, None, None);
-        match &point.record.what {
-            What::TransactionEnd(end) => {
-                (xid, committed, time) = (Some(end.xid), Some(end.is_commit), Some(end.time));
-            }
-            What::RestorePoint {
-                name: bytes,
-                time: at,
-            } => {
-                name = Some(String::from_utf8_lossy(bytes).into_owned());
-                time = Some(*at);
-            }
-            What::Checkpoint { time: at } => time = Some(*at),
-            What::Other => {}
-        }
         Self {
             side: match point.side {
                 Side::Before => "before",
                 Side::After => "after",
             },
-            lsn: point.record.begin.to_string(),
-            end_lsn: point.record.end.to_string(),
             segment: point.segment.to_string(),
-            xid,
-            committed,
-            restore_point: name,
-            time: time.map(|time| time.to_rfc3339()),
+            record: RecordDocument::of(&point.record),
         }
     }
 }
@@ -426,23 +426,17 @@ impl StopDocument {
 /// The plan for one target, for programs.
 pub(crate) fn plan_document(plan: &RecoveryPlan) -> PlanDocument<'_> {
     let chosen = &plan.chosen;
-    let last = plan
-        .stop
-        .as_ref()
-        .map_or(chosen.wal.end, |stop| stop.segment);
+    let wal = plan.wal();
     PlanDocument {
         target: target_document(&plan.target, plan.is_inclusive),
         backup_id: chosen.backup.id.as_str(),
         timeline: chosen.choice.timeline.to_u32(),
         reasons: &chosen.choice.reasons,
         stop: plan.stop.as_ref().map(StopDocument::of),
-        begin_wal: chosen.wal.begin.to_string(),
-        end_wal: last.to_string(),
-        fetch_bytes: chosen
-            .archives
-            .iter()
-            .map(|archive| archive.stored.size)
-            .sum(),
+        begin_wal: wal.range.begin.to_string(),
+        end_wal: wal.range.end.to_string(),
+        wal_segments: wal.range.count,
+        fetch_bytes: plan.fetch_bytes(),
         warnings: &plan.warnings,
     }
 }

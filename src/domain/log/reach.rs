@@ -198,6 +198,13 @@ impl Fault for Unreachable {
 }
 
 impl LogEnd {
+    /// The last moment that the log is known to reach: when a transaction ended last, or that of a
+    /// later record which shows that none has since.
+    pub fn moment(&self) -> Option<DateTime<Utc>> {
+        let last = self.last_end.map(|(_, end)| end.time);
+        last.max(self.quiet_until.map(|(_, time)| time))
+    }
+
     /// Takes note of the next stretch of the log: the last end of a transaction in it, and the
     /// times that other records tell, each with the first byte of the record.
     pub fn note(

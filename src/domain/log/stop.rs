@@ -89,6 +89,33 @@ pub struct TransactionEnd {
     pub is_commit: bool,
 }
 
+impl What {
+    /// The time that it tells.
+    pub fn time(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::TransactionEnd(end) => Some(end.time),
+            Self::RestorePoint { time, .. } | Self::Checkpoint { time } => Some(*time),
+            Self::Other => None,
+        }
+    }
+
+    /// The end of a transaction that it tells of.
+    pub fn transaction_end(&self) -> Option<&TransactionEnd> {
+        match self {
+            Self::TransactionEnd(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// The name of a restore point, as text.
+    pub fn restore_point(&self) -> Option<String> {
+        match self {
+            Self::RestorePoint { name, .. } => Some(String::from_utf8_lossy(name).into_owned()),
+            _ => None,
+        }
+    }
+}
+
 impl Stop {
     /// What recovery to `target` stops at; `None` where no record decides.
     pub fn of(target: &Target, is_inclusive: bool) -> Option<Self> {

@@ -92,6 +92,7 @@ fn assemble(
     recovery: RecoveryPlan,
     (places, space): (Places, Vec<SpaceCheck>),
 ) -> RestorePlan {
+    let fetch_bytes = recovery.fetch_bytes();
     let chosen = recovery.chosen;
     let choice = chosen.choice;
     // Any number but 1 must have its history file in the archive.
@@ -113,11 +114,7 @@ fn assemble(
         pgdata: places.pgdata,
         pgdata_state: places.pgdata_state,
         tablespaces: places.tablespaces,
-        fetch_bytes: chosen
-            .archives
-            .iter()
-            .map(|archive| archive.stored.size)
-            .sum(),
+        fetch_bytes,
         archives: chosen.archives,
         wal: chosen.wal,
         space,

@@ -8,11 +8,13 @@ use crate::barman::repository::Repository;
 use crate::domain::backup::Backup;
 use crate::domain::log::reach::{self, Reach, StopPoint, Unreachable};
 use crate::domain::recovery::{Refusal, Request, Target, TimelineWish};
-use crate::domain::segment::SegmentName;
-use crate::domain::timeline::KnownTimelines;
+use crate::domain::segment::{SegmentName, SegmentNumber};
+use crate::domain::timeline::{KnownTimelines, TimelineHistory};
 use crate::fault;
 use crate::service::restore::chosen::{Chosen, Known};
 use crate::service::restore::error::RestoreError;
+use crate::service::restore::needed_wal::WalRange;
+use crate::service::restore::settings;
 use crate::service::restore::way::Way;
 use crate::service::targets::resolve::{self, ResolveError};
 use crate::service::targets::window;
@@ -41,6 +43,66 @@ pub struct RecoveryPlan {
     pub stop: Option<StopPoint>,
     /// What is odd without being in the way.
     pub warnings: Vec<String>,
+}
+
+/// The log that recovery reads, from the backup on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeededWal {
+    /// The segments.
+    pub range: WalRange,
+    /// Whether these are all. Otherwise there may be more behind them, up to the target or to the
+    /// end of the archive.
+    pub is_all: bool,
+}
+
+impl RecoveryPlan {
+    /// The log that recovery reads.
+    pub fn wal(&self) -> NeededWal {
+        let (backup, size) = (&self.chosen.wal, self.chosen.backup.segment_size);
+        let name = |lsn| self.chosen.files.name(SegmentNumber::holding(lsn, size));
+        let last = match (&self.stop, &self.target) {
+            (Some(point), _) => Some(point.segment),
+            (None, Target::Lsn(lsn)) => name(*lsn),
+            (None, Target::Immediate) => Some(backup.end),
+            (None, _) => None,
+        };
+        let number = |segment: SegmentName| segment.number(size).map(SegmentNumber::to_u64);
+        let end = last.filter(|last| number(*last) > number(backup.end));
+        let end = end.unwrap_or(backup.end);
+        let length = number(end).zip(number(backup.begin));
+        let count = length.map_or(0, |(end, begin)| end.saturating_sub(begin) + 1);
+        NeededWal {
+            range: WalRange {
+                begin: backup.begin,
+                end,
+                count,
+            },
+            is_all: last.is_some(),
+        }
+    }
+
+    /// The line that recovery follows, as far as the archive tells.
+    pub fn line(&self) -> &TimelineHistory {
+        self.chosen.files.line()
+    }
+
+    /// The settings of PostgreSQL that lead there: name and value.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let timeline = self.chosen.choice.recovery_target_timeline();
+        let target = settings::target_setting(&self.target).into_iter();
+        target
+            .chain([
+                settings::inclusive_setting(self.is_inclusive),
+                ("recovery_target_timeline", timeline),
+            ])
+            .collect()
+    }
+
+    /// How many bytes of the backup are fetched, as stored.
+    pub fn fetch_bytes(&self) -> u64 {
+        let archives = self.chosen.archives.iter();
+        archives.map(|archive| archive.stored.size).sum()
+    }
 }
 
 /// Decides how recovery gets to its target. Reads the store and changes nothing.

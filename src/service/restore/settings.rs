@@ -116,12 +116,11 @@ impl RecoverySettings {
             .map(|(name, value)| (*name, (*value).to_owned()))
             .collect();
         pairs.extend(target);
-        let inclusive = if self.is_inclusive { "on" } else { "off" };
         let timeline = match self.timeline {
             TimelineWord::Current => "current".to_owned(),
             TimelineWord::Number(number) => number.to_string(),
         };
-        pairs.push(("recovery_target_inclusive", inclusive.to_owned()));
+        pairs.push(inclusive_setting(self.is_inclusive));
         pairs.push(("recovery_target_timeline", timeline));
         pairs.push(("recovery_target_action", self.action.as_str().to_owned()));
         pairs.push(("restore_command", self.restore_command.to_shell()));
@@ -170,7 +169,7 @@ fn commented(held: &[u8], is_meant: impl Fn(&str) -> bool) -> Vec<u8> {
 }
 
 /// The one setting that names the target; `None` for the end of the archive.
-fn target_setting(target: &Target) -> Option<(&'static str, String)> {
+pub(crate) fn target_setting(target: &Target) -> Option<(&'static str, String)> {
     match target {
         Target::Latest => None,
         Target::Immediate => Some(("recovery_target", "immediate".to_owned())),
@@ -184,6 +183,12 @@ fn target_setting(target: &Target) -> Option<(&'static str, String)> {
         Target::Lsn(lsn) => Some(("recovery_target_lsn", lsn.to_string())),
         Target::Name(name) => Some(("recovery_target_name", name.clone())),
     }
+}
+
+/// The setting that says whether the target itself is replayed.
+pub(crate) fn inclusive_setting(is_inclusive: bool) -> (&'static str, String) {
+    let word = if is_inclusive { "on" } else { "off" };
+    ("recovery_target_inclusive", word.to_owned())
 }
 
 /// The name that a line of a configuration file sets, in lower case; `None` for comments, blank

@@ -261,7 +261,28 @@ impl LineFiles {
         gaps
     }
 
-    /// The same by name.
+    /// How many segments are missing in all gaps.
+    pub fn missing(&self) -> u64 {
+        let lengths = self.gaps().into_iter();
+        lengths
+            .map(|(first, last)| last.to_u64() - first.to_u64() + 1)
+            .fold(0, u64::saturating_add)
+    }
+
+    /// The first segment that is there, from `from` on.
+    pub fn first_from(&self, from: SegmentNumber) -> Option<SegmentNumber> {
+        let index = self.runs.partition_point(|run| run.last < from);
+        self.runs.get(index).map(|run| run.first.max(from))
+    }
+
+    /// The last segment that is there, up to `to`.
+    pub fn last_to(&self, to: SegmentNumber) -> Option<SegmentNumber> {
+        let index = self.runs.partition_point(|run| run.first <= to);
+        let run = self.runs.get(index.checked_sub(1)?)?;
+        Some(run.last.min(to))
+    }
+
+    /// The gaps by name.
     pub fn named_gaps(&self) -> Vec<(SegmentName, SegmentName)> {
         let gaps = self.gaps().into_iter();
         gaps.filter_map(|(first, last)| Some((self.name(first)?, self.name(last)?)))

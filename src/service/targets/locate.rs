@@ -360,7 +360,7 @@ impl<'a> Log<'a> {
         }
     }
 
-    fn source(&self, file: LineFile, carry: Option<Carry>) -> Source {
+    pub(super) fn source(&self, file: LineFile, carry: Option<Carry>) -> Source {
         Source {
             name: file.name(),
             codec: file.codec,
@@ -389,7 +389,7 @@ impl<'a> Log<'a> {
 }
 
 /// Takes note of a segment without a stop, the next one of the log.
-fn note_summary(end: &mut LogEnd, segment: &SegmentSummary) {
+pub(super) fn note_summary(end: &mut LogEnd, segment: &SegmentSummary) {
     let points = segment.restore_points.iter().map(|p| (p.lsn, p.time));
     let checkpoints = segment.checkpoints.iter().map(|c| (c.lsn, c.time));
     end.note(segment.last_end, points.chain(checkpoints));
@@ -397,7 +397,7 @@ fn note_summary(end: &mut LogEnd, segment: &SegmentSummary) {
     end.last_record_end = segment.last_record_end.or(end.last_record_end);
 }
 
-fn note_scanned(end: &mut LogEnd, segment: &Scanned) {
+pub(super) fn note_scanned(end: &mut LogEnd, segment: &Scanned) {
     end.note(segment.last_end, segment.times.iter().copied());
     note_names(end, &segment.restore_points);
     end.last_record_end = segment.last_record_end.or(end.last_record_end);

@@ -2,7 +2,13 @@
 //!
 //! Not here: making the index that narrows the search (`wal_index`), and restoring.
 
+pub mod around;
+pub mod begins;
+pub mod extent;
 pub mod line_files;
+#[cfg(test)]
+mod line_tests;
+pub mod list;
 pub mod locate;
 mod names;
 pub mod resolve;

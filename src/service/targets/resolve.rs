@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use crate::barman::repository::Repository;
 use crate::domain::backup::{Backup, BackupId};
 use crate::domain::log::reach::{Located, Reach, Start, StopPoint, Unreachable, judge};
-use crate::domain::log::stop::{Stop, What};
+use crate::domain::log::stop::Stop;
 use crate::domain::lsn::Lsn;
 use crate::domain::recovery::{Request, Target, utc};
 use crate::domain::timeline::{KnownTimelines, TimelineHistory, TimelineId, known_lines};
@@ -197,12 +197,7 @@ fn unknown(target: &Target, candidates: &[&Backup]) -> Unreachable {
 }
 
 fn place((backup, point): &(BackupId, StopPoint)) -> String {
-    let time = match &point.record.what {
-        What::TransactionEnd(end) => Some(end.time),
-        What::RestorePoint { time, .. } | What::Checkpoint { time } => Some(*time),
-        What::Other => None,
-    };
-    let at = time.map_or_else(String::new, |time| {
+    let at = point.record.what.time().map_or_else(String::new, |time| {
         format!(" of {}", utc(time.fixed_offset()))
     });
     format!("{}{at}, from backup {backup}", point.record.begin)

@@ -3,6 +3,7 @@
 //! Not here: which segments are worth reading (`locate`).
 
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 
 use chrono::{DateTime, Utc};
 
@@ -18,7 +19,10 @@ use crate::domain::segment::SegmentSize;
 use crate::domain::wal_file::WalFileName;
 use crate::fault::{Fault, Kind};
 use crate::pgfile::wal::page::Mistaken;
-use crate::pgfile::wal::reader::{Bodies, Carry, Event, ReaderError, ReaderOptions, SegmentReader};
+use crate::pgfile::wal::reader::{
+    Bodies, Carry, Event, Finished, ReaderError, ReaderOptions, SegmentReader,
+};
+use crate::pgfile::wal::record::Record;
 use crate::pgfile::wal::resource_manager::ResourceManager;
 use crate::pgfile::wal::stop::SegmentEnd;
 use crate::pgfile::wal::summary::stop_record;
@@ -69,6 +73,17 @@ pub(crate) struct Scanned {
     pub(crate) mistaken: Option<Mistaken>,
 }
 
+/// What a visit comes to.
+#[derive(Debug)]
+pub(crate) struct Visited<V> {
+    /// The visitor, with what it has seen.
+    pub(crate) visitor: V,
+    /// How the segment ends.
+    pub(crate) finished: Finished,
+    /// Why it is none of this log, where it is not.
+    pub(crate) mistaken: Option<Mistaken>,
+}
+
 /// A segment that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
@@ -103,6 +118,12 @@ impl Fault for ScanError {
     }
 }
 
+/// What looks at the records of a segment, in order.
+pub(crate) trait Visitor: Send + 'static {
+    /// Looks at one; it breaks where it has seen enough.
+    fn visit(&mut self, record: &Record<'_>) -> ControlFlow<()>;
+}
+
 struct Met {
     from: Lsn,
     wanted: Option<Stop>,
@@ -128,28 +149,6 @@ impl Met {
         }
     }
 
-    fn take(&mut self, event: Event<'_>) {
-        let Event::Record(record) = event else { return };
-        if self.stop.is_some() || record.begin < self.from {
-            return;
-        }
-        let is_position = matches!(self.wanted, Some(Stop::Lsn { .. }));
-        // Most records are none that anything but a position stops at.
-        let may_matter = matches!(
-            record.manager,
-            ResourceManager::TRANSACTION | ResourceManager::XLOG
-        );
-        if may_matter || is_position {
-            let record = stop_record(&record);
-            if let Some(side) = self.wanted.as_ref().and_then(|stop| stop.side(&record)) {
-                self.stop = Some((record, side));
-                return;
-            }
-            self.note(record);
-        }
-        self.last_record_end = Some(record.end);
-    }
-
     fn note(&mut self, record: StopRecord) {
         let lsn = record.begin;
         match record.what {
@@ -168,6 +167,33 @@ impl Met {
     }
 }
 
+impl Visitor for Met {
+    fn visit(&mut self, record: &Record<'_>) -> ControlFlow<()> {
+        if record.begin < self.from {
+            return ControlFlow::Continue(());
+        }
+        let is_position = matches!(self.wanted, Some(Stop::Lsn { .. }));
+        if may_matter(record) || is_position {
+            let record = stop_record(record);
+            if let Some(side) = self.wanted.as_ref().and_then(|stop| stop.side(&record)) {
+                self.stop = Some((record, side));
+                return ControlFlow::Break(());
+            }
+            self.note(record);
+        }
+        self.last_record_end = Some(record.end);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Whether recovery to anything but a position may stop at a record: at most it does not.
+pub(crate) fn may_matter(record: &Record<'_>) -> bool {
+    matches!(
+        record.manager,
+        ResourceManager::TRANSACTION | ResourceManager::XLOG
+    )
+}
+
 /// Reads a segment, of which records before `from` do not count, up to `stop`.
 pub(crate) async fn scan(
     repository: &Repository,
@@ -175,54 +201,10 @@ pub(crate) async fn scan(
     from: Lsn,
     stop: Option<Stop>,
 ) -> Result<Scanned, ScanError> {
-    let key = repository.layout.wal(&source.name, source.codec);
-    let body = repository.store.get(&key, None).await?;
-    let codec = source.codec;
-    let read = object_read::read(body, move |reader| {
-        let mut input = decompressor(reader, codec)?;
-        Ok(walk(&mut input, source, (from, stop)))
-    });
-    let damaged = |source| ScanError::Damaged {
-        key: key.clone(),
-        source,
-    };
-    match read.await {
-        Ok(Ok(Ok(scanned))) => Ok(scanned),
-        Ok(Ok(Err(source))) => Err(ScanError::Wal { key, source }),
-        Ok(Err(source)) | Err(ReadError::Work(source)) => Err(damaged(source)),
-        Err(ReadError::Store(error)) => Err(error.into()),
-    }
-}
-
-fn walk(
-    input: &mut impl Read,
-    source: Source,
-    (from, wanted): (Lsn, Option<Stop>),
-) -> io::Result<Result<Scanned, ReaderError>> {
-    let options = ReaderOptions {
-        check_crc: true,
-        bodies: Bodies::OfRecovery,
-    };
-    let mut reader = SegmentReader::new(options, source.carry);
-    let mut met = Met::new(from, wanted);
-    let mut chunk = vec![0; CHUNK_BYTES];
-    while met.stop.is_none() {
-        let count = match input.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        if let Err(error) = reader.push(&chunk[..count], |event| met.take(event)) {
-            return Ok(Err(error));
-        }
-    }
-    let name = source.name.segment();
-    let mistaken = reader.segment().zip(name).and_then(|(header, name)| {
-        header.mistaken_for(name, source.size, source.system_id.map(|id| id.0))
-    });
-    Ok(reader.finish().map(|finished| Scanned {
-        mistaken,
+    let visited = visit(repository, source, Met::new(from, stop)).await?;
+    let (met, finished) = (visited.visitor, visited.finished);
+    Ok(Scanned {
+        mistaken: visited.mistaken,
         stop: met.stop,
         last_end: met.last_end,
         ends: met.ends,
@@ -232,5 +214,69 @@ fn walk(
         head_skipped_bytes: finished.head_skipped_bytes,
         end: finished.end,
         carry: finished.carry,
+    })
+}
+
+/// Reads a segment until its visitor has seen enough.
+pub(crate) async fn visit<V: Visitor>(
+    repository: &Repository,
+    source: Source,
+    visitor: V,
+) -> Result<Visited<V>, ScanError> {
+    let key = repository.layout.wal(&source.name, source.codec);
+    let body = repository.store.get(&key, None).await?;
+    let codec = source.codec;
+    let read = object_read::read(body, move |reader| {
+        let mut input = decompressor(reader, codec)?;
+        Ok(walk(&mut input, source, visitor))
+    });
+    let damaged = |source| ScanError::Damaged {
+        key: key.clone(),
+        source,
+    };
+    match read.await {
+        Ok(Ok(Ok(visited))) => Ok(visited),
+        Ok(Ok(Err(source))) => Err(ScanError::Wal { key, source }),
+        Ok(Err(source)) | Err(ReadError::Work(source)) => Err(damaged(source)),
+        Err(ReadError::Store(error)) => Err(error.into()),
+    }
+}
+
+fn walk<V: Visitor>(
+    input: &mut impl Read,
+    source: Source,
+    mut visitor: V,
+) -> io::Result<Result<Visited<V>, ReaderError>> {
+    let options = ReaderOptions {
+        check_crc: true,
+        bodies: Bodies::OfRecovery,
+    };
+    let mut reader = SegmentReader::new(options, source.carry);
+    let mut flow = ControlFlow::Continue(());
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while flow.is_continue() {
+        let count = match input.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let each = |event: Event<'_>| {
+            if let (Event::Record(record), ControlFlow::Continue(())) = (event, flow) {
+                flow = visitor.visit(&record);
+            }
+        };
+        if let Err(error) = reader.push(&chunk[..count], each) {
+            return Ok(Err(error));
+        }
+    }
+    let name = source.name.segment();
+    let mistaken = reader.segment().zip(name).and_then(|(header, name)| {
+        header.mistaken_for(name, source.size, source.system_id.map(|id| id.0))
+    });
+    Ok(reader.finish().map(|finished| Visited {
+        visitor,
+        finished,
+        mistaken,
     }))
 }

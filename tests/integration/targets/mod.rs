@@ -4,6 +4,7 @@
 //! has the rows of that moment. Each that it refuses is forced upon PostgreSQL, from each backup on
 //! the line, and fails. Not here: single cases (`bad_input::targets`).
 
+mod around;
 mod branches;
 mod history;
 mod verdict;
