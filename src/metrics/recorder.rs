@@ -81,11 +81,6 @@ impl Metrics {
         }
     }
 
-    /// Sets a gauge to what another shows.
-    pub fn copy(&self, from: Metric, to: Metric) {
-        self.set_float(to, self.value(from));
-    }
-
     /// Sets a gauge to yes or no.
     pub fn set_flag(&self, metric: Metric, is_so: bool) {
         self.set(metric, u64::from(is_so));

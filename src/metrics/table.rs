@@ -162,9 +162,15 @@ metrics! {
     CatalogUnreadableBackups "cellarman_backups_unreadable" Gauge Count
         "Backups in the archive whose record cannot be read, as last seen.";
     FirstRecoverable "cellarman_recovery_window_first_timestamp_seconds" Gauge Timestamp
-        "The first moment that can be recovered to.";
+        "The first moment that can be recovered to: the end of the first backup that has all of its WAL, on the newest timeline.";
     LastRecoverable "cellarman_recovery_window_last_timestamp_seconds" Gauge Timestamp
-        "The last moment known to this sidecar that can be recovered to.";
+        "The last moment that can be recovered to, as far as the archive proves it without a gap behind the newest backup.";
+    RecoveryWindowLag "cellarman_recovery_window_lag_seconds" Gauge Seconds
+        "How long before the last look at the archive that moment was. It grows while nothing happens in the database.";
+    RecoveryWindowMissingWal "cellarman_recovery_window_wal_segments_missing" Gauge Count
+        "WAL segments missing behind the first backup of the newest timeline, as last seen: moments between a gap and the next backup cannot be recovered to.";
+    RecoveryWindowCut "cellarman_recovery_window_cut" Gauge YesNo
+        "Whether WAL is missing behind the newest backup, as last seen: recovery ends before it until there is another backup.";
     VerifyLastRun "cellarman_verify_last_run_timestamp_seconds" Gauge Timestamp
         "When the archive was last verified as a whole, by `cellarman verify`.";
     VerifiedBackups "cellarman_verify_backups" Gauge Count

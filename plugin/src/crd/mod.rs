@@ -55,6 +55,8 @@ fn columns() -> Value {
         column("Archiving", &condition("ArchiveHealthy"), 0),
         column("Last Backup", &window("lastSuccessfulBackupTime"), 0),
         column("First Point", &window("firstRecoverabilityPoint"), 1),
+        column("Latest Point", &window("latestRestorableTime"), 1),
+        column("Missing WAL", &window("missingWalSegments"), 1),
         column("Retention", ".spec.retentionPolicy", 1),
         column("Last Error", &window("lastError.message"), 1),
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},

@@ -214,6 +214,23 @@ struct Window {
     last_failed_backup_time: Option<String>,
     /// How many good backups there are.
     backups: Option<i64>,
+    /// When the first backup ended that has all of its WAL.
+    #[schemars(extend("format" = "date-time"))]
+    first_restorable_time: Option<String>,
+    /// The last moment that the archive proves without a gap behind the last good backup: recovery
+    /// without a target gets there. As a target it has to be an earlier one, for PostgreSQL stops at
+    /// a time only when it meets a transaction that ended later.
+    #[schemars(extend("format" = "date-time"))]
+    latest_restorable_time: Option<String>,
+    /// How long before the last look at the archive that was, in seconds. It grows while nothing
+    /// happens in the database.
+    seconds_behind: Option<i64>,
+    /// How many WAL segments are missing behind the first backup. Moments between a gap and the
+    /// next backup cannot be recovered.
+    missing_wal_segments: Option<i64>,
+    /// The first WAL segment that is missing behind the last backup: recovery ends before it until
+    /// there is another backup.
+    first_missing_wal: Option<String>,
     /// Since when the backup of a standby waits for the primary to end a WAL segment.
     #[schemars(extend("format" = "date-time"))]
     backup_awaits_wal_since: Option<String>,

@@ -28,12 +28,13 @@ use tracing::warn;
 
 use crate::archives::ArchiveCache;
 use crate::arguments::{CommonArguments, InstanceArguments};
+use crate::cluster::{Cluster, ClusterError};
 use crate::grpc::{health, identity, socket};
 use crate::instance::archiving::Outcomes;
-use crate::resources::Resources;
 use crate::resources::api::{ApiError, ApiServer};
 use crate::resources::directory::Directory;
 use crate::resources::kubernetes::{CnpgApi, Kubernetes};
+use crate::resources::{ObjectKind, ObjectRef, ResourceError, Resources};
 
 /// Beside whom the sidecar runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,18 @@ pub struct Context {
     pub archiving: Outcomes,
     /// Cancelled when the process is to end.
     pub cancel: CancellationToken,
+}
+
+impl Context {
+    /// The Cluster, as it is now.
+    pub async fn cluster<E>(&self) -> Result<Cluster, E>
+    where
+        E: From<ResourceError> + From<ClusterError>,
+    {
+        let object = ObjectRef::new(ObjectKind::Cluster, &self.cluster_name);
+        let cluster = self.resources.get(&object).await?;
+        Ok(Cluster::parse(cluster.to_string().as_bytes())?)
+    }
 }
 
 /// A sidecar that cannot start.

@@ -47,7 +47,6 @@ pub async fn run(context: Context, wake: Arc<Notify>) {
     let mut wishes = Fulfilled::default();
     loop {
         look_at_host(&context.metrics, context.pgdata.join("pg_wal")).await;
-        show_last_recoverable(&context.metrics);
         if objects_at <= Instant::now() {
             // Without an answer everything stays as it was.
             if let Some(seen) = look_at_objects(&context, &mut wishes).await {
@@ -68,14 +67,6 @@ pub async fn run(context: Context, wake: Arc<Notify>) {
             () = context.cancel.cancelled() => return,
             () = time::sleep(HOST_INTERVAL) => {}
         }
-    }
-}
-
-/// What was archived last can be recovered to.
-fn show_last_recoverable(metrics: &Metrics) {
-    let last = metrics.value(Metric::WalLastArchived);
-    if last > metrics.value(Metric::LastRecoverable) {
-        metrics.copy(Metric::WalLastArchived, Metric::LastRecoverable);
     }
 }
 
@@ -168,7 +159,7 @@ async fn look_at_objects(context: &Context, wishes: &mut Fulfilled) -> Option<Se
     let store = ObjectRef::new(ObjectKind::ObjectStore, &own.object_store);
     match resources.get(&store).await {
         Ok(mut store) => {
-            Window::of(&store, &own.server).show(&context.metrics);
+            Window::of(&store, &own.server).show(&context.metrics, seen.is_primary);
             if seen.is_primary {
                 wishes.look(context, &store, &own.server).await;
             }

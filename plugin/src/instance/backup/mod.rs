@@ -362,7 +362,9 @@ impl Attempt {
                     summary.show(metrics);
                 }
                 let resources = self.context.resources.as_ref();
-                if let Err(error) = report(resources, &archive.reference, &summary, true).await {
+                if let Err(error) =
+                    report(resources, &archive.reference, (&summary, None), true).await
+                {
                     warn!(error = chain(&error), "cannot report the recovery window");
                 }
             }

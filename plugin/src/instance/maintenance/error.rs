@@ -3,6 +3,7 @@
 use cellarman::barman::repository::RepositoryError;
 use cellarman::fault::{Fault, Kind};
 use cellarman::service::expire::error::ExpireError;
+use cellarman::service::targets::window::WindowError;
 
 use crate::archives::OpenError;
 use crate::cluster::ClusterError;
@@ -26,6 +27,9 @@ pub(super) enum RoundError {
     /// The archive cannot be read.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
+    /// How far it can be recovered cannot be told.
+    #[error(transparent)]
+    Window(#[from] WindowError),
     /// Retention failed.
     #[error(transparent)]
     Expire(#[from] ExpireError),
@@ -51,6 +55,7 @@ impl Fault for RoundError {
             Self::NoStore => Kind::Config,
             Self::Open(error) => error.kind(),
             Self::Repository(error) => error.kind(),
+            Self::Window(error) => error.kind(),
             Self::Expire(error) => error.kind(),
             Self::LeftBehind { kind, .. } => *kind,
         }
@@ -65,6 +70,7 @@ impl Fault for RoundError {
             }
             Self::Open(error) => error.hint(),
             Self::Repository(error) => error.hint(),
+            Self::Window(error) => error.hint(),
             Self::Expire(error) => error.hint(),
             Self::LeftBehind { .. } => {
                 "Check that the credentials may delete, and that no lock holds the objects."

@@ -6,6 +6,7 @@
 mod collection;
 mod conditions;
 mod error;
+mod reach;
 mod rounds;
 mod rules;
 
@@ -120,7 +121,7 @@ async fn sweep_after_start(context: &Context) {
 }
 
 async fn sweep_own(context: &Context) -> Result<(), RoundError> {
-    let cluster = rounds::read_cluster(context).await?;
+    let cluster = context.cluster::<RoundError>().await?;
     let Some(own) = cluster.archives(&context.plugin_name).own else {
         return Ok(());
     };

@@ -15,7 +15,6 @@ use cellarman::service::expire::{self, error::ExpireError, run::Done};
 use cellarman::service::store_clock;
 use cellarman::service::verify::results;
 use cellarman::service::wal_state::PgWal;
-use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::task;
 use tracing::{debug, info, warn};
@@ -25,15 +24,15 @@ use crate::cluster::{ArchiveRef, Cluster, PluginEntry};
 use crate::instance::Context;
 use crate::instance::maintenance::collection::{self, Completed, Seen};
 use crate::instance::maintenance::error::RoundError;
-use crate::instance::maintenance::{conditions, named_by, rules};
+use crate::instance::maintenance::{conditions, named_by, reach, rules};
 use crate::instance::status::{Summary, report, report_error};
 use crate::resources::{EventType, ObjectKind, ObjectRef};
 
 /// Archives beside the Cluster's own that are looked at in one round.
 const EXTRA_ARCHIVES_MAX: usize = 8;
 
-/// What retention did, how many records cannot be read, and when the newest object was put.
-type Expired = (Option<Done>, usize, Option<DateTime<Utc>>);
+/// What retention did, and how many records cannot be read.
+type Expired = (Option<Done>, usize);
 
 /// How a round ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,7 +70,7 @@ impl<'a> Round<'a> {
 
     pub(super) async fn run(&mut self) -> Result<Outcome, RoundError> {
         let context = self.context;
-        let cluster = read_cluster(context).await?;
+        let cluster: Cluster = context.cluster::<RoundError>().await?;
         let entry = cluster.entry(&context.plugin_name);
         if !entry.is_some_and(PluginEntry::is_enabled) {
             return Ok(Outcome::NotOurs("the plugin is not in use"));
@@ -106,15 +105,20 @@ impl<'a> Round<'a> {
             Ok(catalog) => catalog,
             Err(error) => return Err(self.unreachable(own, error.into()).await),
         };
+        let reach = match reach::look(self.context, &archive.repository).await {
+            Ok(reach) => reach,
+            Err(error) => return Err(self.unreachable(own, error.into()).await),
+        };
         let summary = Summary::of(&catalog);
         summary.show(&self.context.metrics);
+        reach.show(&self.context.metrics);
         self.context.metrics.set_flag(Metric::StoreReachable, true);
         show_verification(&self.context.metrics, &archive.repository).await;
         let reachable = conditions::reachable(&own.server, summary.backups);
         conditions::set(self.context, &own.object_store, &reachable).await;
         let resources = self.context.resources.as_ref();
         let clears_error = (self.had_error || self.is_first) && retained.is_ok();
-        report(resources, own, &summary, clears_error).await?;
+        report(resources, own, (&summary, Some(&reach)), clears_error).await?;
         self.collect(cluster, (&archive, &catalog), &backups?)
             .await?;
         retained
@@ -124,12 +128,8 @@ impl<'a> Round<'a> {
     async fn retain(&self, cluster: &Cluster, archive: &OpenArchive) -> Result<(), RoundError> {
         let store = &archive.reference.object_store;
         let error = match self.expire(archive).await {
-            Ok((done, unreadable, newest)) => match left_behind(done.as_ref()) {
+            Ok((done, unreadable)) => match left_behind(done.as_ref()) {
                 None => {
-                    if let Some(newest) = newest {
-                        let metrics = &self.context.metrics;
-                        metrics.advance_time(Metric::LastRecoverable, newest);
-                    }
                     let condition = conditions::retained(done.as_ref(), unreadable);
                     conditions::set(self.context, store, &condition).await;
                     return Ok(());
@@ -151,16 +151,15 @@ impl<'a> Round<'a> {
         conditions::tell(self.context, about, EventType::Warning, news).await;
     }
 
-    /// Runs retention; returns what it did, how many records cannot be read, and when the newest
-    /// object was put.
+    /// Runs retention; returns what it did, and how many records cannot be read.
     async fn expire(&self, archive: &OpenArchive) -> Result<Expired, ExpireError> {
         let rules = rules::rules(&archive.object_store, archive.settings.retention_policy);
         let Some(rules) = rules else {
-            return Ok((None, 0, None));
+            return Ok((None, 0));
         };
         let repository = &archive.repository;
         if !repository.has_server().await? {
-            return Ok((None, 0, None));
+            return Ok((None, 0));
         }
         let now = store_clock::now(repository, clock::now()).await?;
         let plan = expire::plan(repository, rules, now).await?;
@@ -179,7 +178,7 @@ impl<'a> Round<'a> {
                 "retention deleted {done}"
             );
         }
-        Ok((Some(done), plan.unreadable.len(), plan.newest_put()))
+        Ok((Some(done), plan.unreadable.len()))
     }
 
     /// Deletes the Backups whose backup is gone.
@@ -236,7 +235,7 @@ impl<'a> Round<'a> {
             );
         }
         let resources = self.context.resources.as_ref();
-        report(resources, extra, &Summary::of(&catalog), false).await?;
+        report(resources, extra, (&Summary::of(&catalog), None), false).await?;
         let gone = collection::gone(completed, seen(&archive, &catalog, false));
         self.delete(cluster, &gone).await
     }
@@ -248,7 +247,7 @@ impl<'a> Round<'a> {
         archive: &OpenArchive,
     ) -> Result<(), RoundError> {
         let failed = match self.expire(archive).await {
-            Ok((done, ..)) => left_behind(done.as_ref()),
+            Ok((done, _)) => left_behind(done.as_ref()),
             Err(ExpireError::Cancelled { .. }) => None,
             Err(error) => Some(error.into()),
         };
@@ -330,13 +329,6 @@ async fn show_verification(metrics: &Metrics, repository: &Repository) {
 async fn system_id(pg_wal: PathBuf) -> Option<SystemId> {
     let read = task::spawn_blocking(move || PgWal::at(&pg_wal)?.control_file());
     Some(SystemId(read.await.ok()??.system_id))
-}
-
-/// The Cluster, as it is now.
-pub(super) async fn read_cluster(context: &Context) -> Result<Cluster, RoundError> {
-    let object = ObjectRef::new(ObjectKind::Cluster, &context.cluster_name);
-    let cluster = context.resources.get(&object).await?;
-    Ok(Cluster::parse(cluster.to_string().as_bytes())?)
 }
 
 fn seen<'a>(archive: &'a OpenArchive, catalog: &'a Catalog, is_own: bool) -> Seen<'a> {

@@ -226,9 +226,11 @@ impl WalService {
         if let Ok(meta) = tokio::fs::metadata(&path).await {
             metrics.add(Metric::WalArchiveRawBytes, meta.len());
             let is_segment = path.file_name().is_some_and(|name| name.len() == 24);
-            // What the server wrote into it last can be recovered from now on.
+            // What the server wrote into it last can be recovered from now on, unless something
+            // before it is missing.
             if let Ok(written) = meta.modified()
                 && is_segment
+                && metrics.value(Metric::RecoveryWindowCut) < 0.5
             {
                 metrics.advance_time(Metric::LastRecoverable, written.into());
             }
