@@ -5,11 +5,16 @@ use std::fs;
 
 const ROOT: &str = "proto";
 
+/// CNPG-I, and what is our own.
+const FOLDERS: [&str; 2] = ["cnpgi", "cellarman/v1"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={ROOT}");
     let mut files = Vec::new();
-    for entry in fs::read_dir(format!("{ROOT}/cnpgi"))? {
-        files.push(entry?.path());
+    for folder in FOLDERS {
+        for entry in fs::read_dir(format!("{ROOT}/{folder}"))? {
+            files.push(entry?.path());
+        }
     }
     // One order everywhere, so that builds are alike.
     files.sort();

@@ -27,6 +27,7 @@
 //! | [`config`] | the ObjectStore manifest, raw to validated | `domain`, `codec`, `store` |
 //! | [`service`] | the use cases | everything above |
 //! | [`cnpgi`] | the protocol of CloudNativePG's plugins, generated | nothing of ours |
+//! | [`api`] | our own protocol, generated | nothing of ours |
 //! | [`cli`] | arguments, one file per command, output | everything above |
 //!
 //! `tests/tidy.rs` holds this table. Everything may import [`fault`]; only what acts reads [`clock`].
@@ -47,6 +48,7 @@
 //! 10. What we add to a bucket lives under `<server>/cellarman/` and is derived or optional.
 //! 11. Secrets never reach a log, an argv, an error or a `Debug`.
 
+pub mod api;
 pub mod barman;
 pub mod cli;
 pub mod clock;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Which modules of ours a layer may import. `fault` and `clock` import nothing; everything but
 /// the pure layers may import both, and the pure layers may import `fault`.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("fault", &[]),
     ("clock", &[]),
     ("metrics", &[]),
@@ -31,6 +31,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
         ],
     ),
     ("cnpgi", &[]),
+    ("api", &[]),
     (
         "cli",
         &[

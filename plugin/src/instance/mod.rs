@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod observer;
 pub mod restore;
 pub mod status;
+pub mod targets;
 pub mod wal;
 pub mod wal_wish;
 
@@ -151,7 +152,9 @@ fn routes(mode: Mode, context: &Context, wake: &Arc<Notify>) -> Routes {
         .add_service(identity::server(&context.plugin_name, services))
         .add_service(health::server())
         .add_service(wal::server(context))
-        .add_service(restore::server(context));
+        .add_service(restore::server(context))
+        // None of CNPG-I's: it has no word for it among what a plugin can do.
+        .add_service(targets::server(mode, context));
     if mode == Mode::Instance {
         routes
             .add_service(backup::server(context, wake))

@@ -12,6 +12,7 @@ mod identity;
 mod maintenance;
 mod metrics;
 mod operator_side;
+mod recovery_targets;
 mod restore;
 mod sidecar;
 mod wal;

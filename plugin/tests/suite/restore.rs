@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cellarman::api::recovery_targets::resolve_request::Target;
+use cellarman::api::recovery_targets::resolve_response::Outcome;
 use cellarman::cnpgi::wal::restore_job_hooks_client::RestoreJobHooksClient;
 use cellarman::cnpgi::wal::{RestoreRequest, RestoreResponse};
 use serde_json::{Value, json};
@@ -15,6 +17,7 @@ use testbed::world::{SERVER, World};
 use tonic::{Code, Status};
 
 use crate::caller;
+use crate::recovery_targets;
 use crate::sidecar::{Objects, Sidecar, cluster};
 
 /// An archive with a backup and WAL after it, and a sidecar beside an empty volume.
@@ -317,4 +320,18 @@ fn a_killed_sidecar_leaves_no_database_and_the_next_attempt_clears_it() {
     bed.sidecar.start_again();
     bed.restore(&cluster).expect("it is restored");
     assert!(bed.pgdata.join("global/pg_control").exists() && !marker.exists());
+}
+
+#[test]
+fn a_recovery_job_tells_of_the_archive_that_it_recovers_from() {
+    let bed = or_not_run!(Bed::new("restore"));
+    bed.objects.put(&new_cluster(&json!({})));
+    let timelines = recovery_targets::windows(&bed.sidecar, None).expect("windows");
+    assert_eq!((timelines.len(), timelines[0].backups.len()), (1, 1));
+    let request = recovery_targets::request(Target::Immediate(()));
+    let outcome = recovery_targets::resolve(&bed.sidecar, request).expect("an answer");
+    let Outcome::Plan(plan) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(plan.backup_id, timelines[0].backups[0].backup_id);
 }
