@@ -157,15 +157,11 @@ impl Log<'_> {
     /// What a segment itself tells; nothing where it cannot be read.
     async fn end_read(&self, number: SegmentNumber) -> Result<LogEnd, LocateError> {
         let mut end = LogEnd::default();
-        let Some((file, from)) = self
-            .files()
-            .file(number)
-            .zip(number.start(self.files().size()))
-        else {
+        let Some(from) = number.start(self.files().size()) else {
             return Ok(end);
         };
-        match self.scan_whole(file, from).await {
-            Ok(scanned) if scanned.mistaken.is_none() => note_scanned(&mut end, &scanned),
+        match self.scan_whole(number, from, &mut None).await {
+            Ok(Some(scanned)) if scanned.mistaken.is_none() => note_scanned(&mut end, &scanned),
             Ok(_) => {}
             Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::Unsupported) => {
                 warn!(error = chain(&error), "passing over a segment of the log");

@@ -11,6 +11,7 @@ use crate::domain::lsn::Lsn;
 use crate::domain::segment::SegmentNumber;
 use crate::domain::timeline::{TimelineHistory, TimelineId};
 use crate::fault::{Fault, Kind, chain};
+use crate::pgfile::wal::reader::Carry;
 use crate::service::targets::begins::{self, Begin, Line};
 use crate::service::targets::locate::{LocateError, Log, LogStart};
 use crate::service::targets::window::WindowError;
@@ -89,6 +90,7 @@ pub async fn list(
         after: None,
         count_max: count_max.max(1),
         may_read: READ_MAX,
+        lead: None,
     };
     for line in begins::lines(repository).await? {
         let timeline = line.history.timeline();
@@ -99,6 +101,7 @@ pub async fn list(
         {
             continue;
         }
+        filling.lead = None;
         filling.after = from.and_then(|place| place.after.clone());
         let segment = from.map(|place| place.segment);
         if let Some(segment) = filling.walk(repository, &line, segment).await? {
@@ -126,6 +129,8 @@ struct Filling {
     after: Option<Key>,
     count_max: usize,
     may_read: u64,
+    /// What the segment that was read last has left, and the one that it is for.
+    lead: Option<(SegmentNumber, Carry)>,
 }
 
 /// The page is full, and there is more.
@@ -151,13 +156,15 @@ impl Filling {
         backups.sort_by_key(Listed::key);
         let mut backups = backups.into_iter().peekable();
         let begin = SegmentNumber::holding(from, start.size);
+        let begin = segment.unwrap_or(begin).max(begin);
+        // A record at its head began in the one before.
         let start = LogStart {
-            segment: segment.unwrap_or(begin).max(begin),
+            segment: begin.previous().unwrap_or(begin),
             ..start
         };
         let alone = TimelineHistory::root(timeline);
         let log = Log::open(repository, &alone, start).await?;
-        let mut next = log.files().first_from(start.segment);
+        let mut next = log.files().first_from(begin);
         while let Some(number) = next {
             let Some((points, done)) = self.points_from(&log, number, from).await? else {
                 return Ok(Some(number));
@@ -196,21 +203,22 @@ impl Filling {
                 return Ok(Some((Vec::new(), until)));
             }
             let points = log.restore_points_of(outline).await.into_iter();
-            let is_there = |point: &RestorePoint| {
-                let number = SegmentNumber::holding(point.lsn, log.files().size());
-                point.lsn >= from && log.files().file(number).is_some()
-            };
-            return Ok(Some((points.filter(is_there).collect(), until)));
+            // Segments may have been lost since.
+            let is_there = |number: SegmentNumber| log.files().file(number).is_some();
+            let whole = points.filter(|(number, point)| {
+                let begin = SegmentNumber::holding(point.lsn, log.files().size());
+                point.lsn >= from && is_there(begin) && is_there(*number)
+            });
+            return Ok(Some((whole.map(|(_, point)| point).collect(), until)));
         }
-        let Some(file) = log.files().file(number) else {
-            return Ok(Some((Vec::new(), number)));
-        };
         if self.may_read == 0 {
             return Ok(None);
         }
         self.may_read -= 1;
-        match log.scan_whole(file, from).await {
-            Ok(scanned) if scanned.mistaken.is_none() => Ok(Some((scanned.restore_points, number))),
+        match log.scan_whole(number, from, &mut self.lead).await {
+            Ok(Some(scanned)) if scanned.mistaken.is_none() => {
+                Ok(Some((scanned.restore_points, number)))
+            }
             Ok(_) => Ok(Some((Vec::new(), number))),
             Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::Unsupported) => {
                 warn!(error = chain(&error), "passing over a segment of the log");

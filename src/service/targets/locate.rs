@@ -226,11 +226,19 @@ impl<'a> Log<'a> {
         }
     }
 
-    /// The named points in an index object.
-    pub(super) async fn restore_points_of(&self, outline: &Outline) -> Vec<RestorePoint> {
+    /// The named points in an index object, each with the segment that its record ends in.
+    pub(super) async fn restore_points_of(
+        &self,
+        outline: &Outline,
+    ) -> Vec<(SegmentNumber, RestorePoint)> {
+        let size = self.files.size();
         let segments = self.object(outline).await.into_iter();
-        segments
-            .flat_map(|segment| segment.restore_points)
+        let numbered = segments.filter_map(|segment| Some((segment.name.number(size)?, segment)));
+        numbered
+            .flat_map(|(number, segment)| {
+                let points = segment.restore_points.into_iter();
+                points.map(move |point| (number, point))
+            })
             .collect()
     }
 
@@ -242,14 +250,37 @@ impl<'a> Log<'a> {
             .find(|outline| outline.ends.is_some())
     }
 
-    /// All that a segment holds from a position on; a record that began before it is not known.
+    /// All that a segment holds from a position on; `None` when it is not there.
+    ///
+    /// A record that began in the segment before it is known by `lead`: what that has left, and the
+    /// segment that it is for. Where it has not been read, it is.
     pub(super) async fn scan_whole(
         &self,
-        file: LineFile,
+        number: SegmentNumber,
         from: Lsn,
-    ) -> Result<Scanned, LocateError> {
-        let source = self.source(file, None);
-        Ok(scan::scan(self.repository, source, from, None).await?)
+        lead: &mut Option<(SegmentNumber, Carry)>,
+    ) -> Result<Option<Scanned>, LocateError> {
+        let Some(file) = self.files.file(number) else {
+            return Ok(None);
+        };
+        let known = lead.take().filter(|(wanted, _)| *wanted == number);
+        let begins_inside = number
+            .start(self.files.size())
+            .is_some_and(|start| from >= start);
+        let before = number.previous().and_then(|before| self.files.file(before));
+        let carry = match (known, before.filter(|_| !begins_inside)) {
+            (Some((_, carry)), _) => Some(carry),
+            (None, Some(before)) => {
+                let source = self.source(before, None);
+                let scanned = scan::scan(self.repository, source, from, None).await?;
+                scanned.carry.filter(|_| scanned.mistaken.is_none())
+            }
+            (None, None) => None,
+        };
+        let source = self.source(file, carry);
+        let mut scanned = scan::scan(self.repository, source, from, None).await?;
+        *lead = number.next().zip(scanned.carry.take());
+        Ok(Some(scanned))
     }
 
     /// Deals with `number` and perhaps some behind it, and says which was the last.

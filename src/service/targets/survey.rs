@@ -78,8 +78,8 @@ impl Log<'_> {
         survey: &mut Survey,
         budget: &mut Budget,
     ) -> Result<(), LocateError> {
-        let files = self.files();
-        let begin = SegmentNumber::holding(from, files.size());
+        let mut lead = None;
+        let begin = SegmentNumber::holding(from, self.files().size());
         let mut next = Some(begin).filter(|begin| *begin <= last);
         while let Some(number) = next {
             let mut done = number;
@@ -89,19 +89,19 @@ impl Log<'_> {
                 if outline.restore_points > 0 && budget.objects > 0 {
                     budget.objects -= 1;
                     let points = self.restore_points_of(outline).await.into_iter();
-                    let reached = points.filter(|point| {
-                        let number = SegmentNumber::holding(point.lsn, files.size());
-                        point.lsn >= from && number <= last
-                    });
-                    survey.restore_points.extend(reached);
+                    let reached =
+                        points.filter(|(number, point)| point.lsn >= from && *number <= last);
+                    survey
+                        .restore_points
+                        .extend(reached.map(|(_, point)| point));
                 }
-            } else if budget.segments > 0
-                && let Some(file) = files.file(number)
-            {
+            } else if budget.segments > 0 {
                 budget.segments -= 1;
-                let scanned = self.scan_whole(file, from).await?;
-                survey.stretches.extend(scanned.ends);
-                survey.restore_points.extend(scanned.restore_points);
+                let scanned = self.scan_whole(number, from, &mut lead).await?;
+                if let Some(scanned) = scanned {
+                    survey.stretches.extend(scanned.ends);
+                    survey.restore_points.extend(scanned.restore_points);
+                }
             } else {
                 survey.unknown_segments += 1;
             }
