@@ -279,7 +279,19 @@ fn spawn(program: &Program, arguments: &[String]) -> Child {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut command = program.command(&arguments);
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.spawn().expect("the sidecar starts")
+    let mut child = None;
+    wait::until_true("the sidecar's program to be free", || {
+        match command.spawn() {
+            Ok(started) => {
+                child = Some(started);
+                true
+            }
+            // Another test's process was begun while the program was copied, and holds that file open.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => false,
+            Err(error) => panic!("the sidecar cannot be started: {error}"),
+        }
+    });
+    child.expect("a process")
 }
 
 /// Connects to a socket.

@@ -71,8 +71,24 @@ impl Repository {
     ///
     /// A record that makes no sense does not stop the rest; a store that fails does.
     pub async fn list_backups(&self) -> Result<Catalog, RepositoryError> {
+        // Before the listing, that no version in it is taken for older than it is.
         let began = clock::now();
-        let mut folders = self.folders().await?;
+        self.list_backups_in(self.folders().await?, began).await
+    }
+
+    /// The same for who does not ask which backups are kept: the other place of those marks is not
+    /// looked at, which saves a request.
+    pub async fn list_backups_to_restore(&self) -> Result<Catalog, RepositoryError> {
+        let began = clock::now();
+        self.list_backups_in(self.plain_folders().await?, began)
+            .await
+    }
+
+    async fn list_backups_in(
+        &self,
+        mut folders: Folders,
+        began: DateTime<Utc>,
+    ) -> Result<Catalog, RepositoryError> {
         let mut cache = None;
         if folders.missing().nth(HANDFUL).is_some()
             && let Some(bytes) = self.load_cache().await

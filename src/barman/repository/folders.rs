@@ -182,8 +182,8 @@ fn below<'a>(prefix: &str, key: &'a ObjectKey) -> Option<(BackupId, &'a str)> {
 }
 
 impl Repository {
-    /// Lists all of `base/`, and the place under the doubled slash where there is one.
-    pub(super) async fn folders(&self) -> Result<Folders, RepositoryError> {
+    /// Lists all of `base/`.
+    pub(super) async fn plain_folders(&self) -> Result<Folders, RepositoryError> {
         let mut folders = Folders::default();
         let base = self.layout.base_prefix();
         let mut pages = std::pin::pin!(self.pages(ListRequest {
@@ -195,8 +195,14 @@ impl Repository {
                 folders.add(&base, object);
             }
         }
+        Ok(folders)
+    }
+
+    /// Lists all of `base/`, and the place under the doubled slash where there is one.
+    pub(super) async fn folders(&self) -> Result<Folders, RepositoryError> {
+        let mut folders = self.plain_folders().await?;
         let doubled = self.layout.doubled_base_prefix();
-        if doubled == base {
+        if doubled == self.layout.base_prefix() {
             return Ok(folders);
         }
         let mut pages = std::pin::pin!(self.pages(ListRequest {

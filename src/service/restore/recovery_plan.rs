@@ -185,7 +185,7 @@ async fn plan_from_later(
     request: &RecoveryRequest<'_>,
     time: DateTime<FixedOffset>,
 ) -> Result<Option<RecoveryPlan>, RestoreError> {
-    let entries = repository.list_backups().await?.backups;
+    let entries = repository.list_backups_to_restore().await?.backups;
     let backups = entries.iter().rev().map(|entry| &entry.backup);
     let was_made = |backup: &&Backup| {
         backup.begin_time.is_some_and(|begin| begin <= time)
@@ -220,7 +220,7 @@ async fn plan_as_asked(
     repository: &Repository,
     request: &RecoveryRequest<'_>,
 ) -> Result<RecoveryPlan, RestoreError> {
-    let catalog = repository.list_backups().await?;
+    let catalog = repository.list_backups_to_restore().await?;
     let (timelines, mut warnings) = known_timelines(repository).await?;
     warnings.extend(catalog.unreadable.iter().map(|unreadable| {
         let (id, reason) = (&unreadable.id, &unreadable.reason);

@@ -55,7 +55,11 @@ impl Line {
 ///
 /// The cluster is that of the newest backup: others that once had the name share no log with it.
 pub(crate) async fn lines(repository: &Repository) -> Result<Vec<Line>, RepositoryError> {
-    let entries = repository.list_backups().await?.backups.into_iter();
+    let entries = repository
+        .list_backups_to_restore()
+        .await?
+        .backups
+        .into_iter();
     let all: Vec<Backup> = entries.map(|entry| entry.backup).collect();
     let histories = repository.read_histories().await?;
     let timelines = KnownTimelines {

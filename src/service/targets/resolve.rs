@@ -145,6 +145,8 @@ pub(crate) async fn choose(
     let log = open(repository, line, log_start).await?;
     let mut places: Vec<(BackupId, StopPoint)> = Vec::new();
     let mut refusal = None;
+    // One refusal is told, that of the newest, with the names behind all of them.
+    let (mut nowhere, mut names_met) = (None, Vec::new());
     for (begin, end, backup) in begins.into_iter().take(CANDIDATES_MAX) {
         let start = Start {
             backup: &backup.id,
@@ -152,12 +154,13 @@ pub(crate) async fn choose(
             may_reword: false,
         };
         let located = log.locate(begin, &stop).await?;
-        let note = match &located {
-            // One refusal is told, that of the newest.
-            Located::Nowhere(end) if refusal.is_none() => names::note(&log, &stop, end).await,
-            _ => String::new(),
-        };
-        match judge(target, start, located, &note) {
+        if let Located::Nowhere(end) = &located {
+            names_met.extend_from_slice(&end.names);
+            if refusal.is_none() {
+                nowhere = Some((start, end.clone()));
+            }
+        }
+        match judge(target, start, located, "") {
             Ok(Reach::AsAsked(point)) => {
                 let is_new = places.iter().all(|(_, known)| *known != point);
                 places.extend(is_new.then(|| (backup.id.clone(), point)));
@@ -170,6 +173,11 @@ pub(crate) async fn choose(
             // What the newest says is nearest to what was meant.
             Err(error) => drop(refusal.get_or_insert(error)),
         }
+    }
+    if let Some((start, mut end)) = nowhere.filter(|_| places.is_empty()) {
+        end.names = names_met;
+        let note = names::note(&log, &stop, &end).await;
+        refusal = judge(target, start, Located::Nowhere(end), &note).err();
     }
     match (&places[..], refusal) {
         ([], Some(refusal)) => Err(refusal.into()),

@@ -67,6 +67,10 @@ fn a_name_before_the_backup_asked_for_is_refused_with_that() {
     primary.archive_now();
     let asked = ["targets", "--name", "early"];
     world.cellarman.run(&asked).ok();
+    // Names are told from behind all backups, not the newest alone.
+    let ended = world.cellarman.run(&["targets", "--name", "earlie"]);
+    ended.exits_with(i32::from(Kind::Refused.exit_code()));
+    assert!(ended.stderr.contains("\"early\""), "{}", ended.describe());
     let from_late = [&asked[..], &["--backup-id", "late"]].concat();
     let ended = world.cellarman.run(&from_late);
     ended.exits_with(i32::from(Kind::Refused.exit_code()));

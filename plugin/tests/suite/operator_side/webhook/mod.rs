@@ -125,7 +125,7 @@ impl Webhook {
 
     /// The response to a review.
     async fn review(&self, review: &Value) -> Value {
-        let target = format!("{PATH}?timeout=10s");
+        let target = format!("{PATH}?timeout=30s");
         let answer = self.post(&target, &review.to_string()).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         let mut answer: Value = serde_json::from_str(&answer.body).unwrap();
